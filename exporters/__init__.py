@@ -1,0 +1,1 @@
+"""Write and verify ONNX, and open what was written."""

@@ -1,0 +1,1 @@
+"""The application: audio, speech data, the search run, streaming and its report."""

@@ -1,0 +1,1 @@
+"""Measure what a network costs on a device."""

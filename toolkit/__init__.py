@@ -1,0 +1,1 @@
+"""The core: graphs, costs, budgets, device profiles, search spaces, training and search strategies."""

@@ -1,0 +1,88 @@
+"""What the user asks for: a limit on one metric, in a unit that is always written out."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from toolkit.errors import MilliwiseError
+
+# Unit as typed (lower case): metric, factor to the metric's own unit, unit as printed.
+UNITS: dict[str, tuple[str, float, str]] = {
+    "us": ("latency_ms", 1e-3, "ms"),
+    "µs": ("latency_ms", 1e-3, "ms"),
+    "ms": ("latency_ms", 1.0, "ms"),
+    "s": ("latency_ms", 1e3, "ms"),
+    "b": ("memory_bytes", 1.0, "B"),
+    "kb": ("memory_bytes", 1e3, "kB"),
+    "mb": ("memory_bytes", 1e6, "MB"),
+    "flops": ("multiply_adds", 1.0, "FLOPs"),
+    "kflops": ("multiply_adds", 1e3, "kFLOPs"),
+    "mflops": ("multiply_adds", 1e6, "MFLOPs"),
+    "gflops": ("multiply_adds", 1e9, "GFLOPs"),
+    "params": ("parameters", 1.0, "params"),
+    "kparams": ("parameters", 1e3, "kparams"),
+    "mparams": ("parameters", 1e6, "Mparams"),
+    "steps": ("steps", 1.0, "steps"),
+}
+STATISTICS = ("p50", "p95", "p99")
+EXAMPLES = "'2 ms', '2 ms p50', '500 kB', '40 MFLOPs', '300 kparams' or '8 steps@4'"
+FORM = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>\d{1,3}))?(?:\s+(?P<statistic>p\d+))?\s*")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit. FLOPs are multiply-adds counted once, as in the published tables of the methods.
+
+    Attributes:
+        metric: latency_ms, memory_bytes, multiply_adds, parameters or steps.
+        limit: in the metric's own unit (ms, bytes, single operations, steps).
+        statistic: of the paced latency: p50, p95 (the default) or p99; empty for other metrics.
+        workers: number of workers that steps are scheduled on; 1 for other metrics.
+        text: as the user wrote it.
+    """
+
+    metric: str
+    limit: float
+    statistic: str
+    workers: int
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a budget such as `2 ms` (paced p95), `2 ms p50`, `500 kB`, `40 MFLOPs`, `300 kparams`, `8 steps@4`.
+
+        Raises:
+            MilliwiseError: no number, no unit, an unknown unit or statistic, or a limit that is not positive.
+        """
+        match = FORM.fullmatch(text)
+        if match is None:
+            raise MilliwiseError(f"cannot read the budget {text!r}: write {EXAMPLES}")
+        number, unit, workers, statistic = match.group("number", "unit", "workers", "statistic")
+        if not unit:
+            raise MilliwiseError(f"the budget {text!r} has no unit: write {EXAMPLES}")
+        if unit.lower() not in UNITS:
+            raise MilliwiseError(f"the budget {text!r} has the unknown unit {unit!r}: write {EXAMPLES}")
+        metric, factor, _shown = UNITS[unit.lower()]
+        limit = float(number) * factor
+        if not 0 < limit < math.inf:
+            raise MilliwiseError(f"the budget {text!r} is not above zero: write {EXAMPLES}")
+        if statistic and (metric != "latency_ms" or statistic not in STATISTICS):
+            raise MilliwiseError(f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95 or p99")
+        if workers and (metric != "steps" or int(workers) < 1):
+            raise MilliwiseError(f"the budget {text!r} names workers: only steps take them, at least @1")
+        chosen = statistic or ("p95" if metric == "latency_ms" else "")
+        return cls(metric, limit, chosen, int(workers or 1), " ".join(text.split()))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def show(metric: str, value: float) -> str:
+    """A value of a metric with its unit, for people: `0.412 ms`, `81.3 kB`."""
+    steps = [(factor, shown) for of, factor, shown in UNITS.values() if of == metric]
+    if metric == "latency_ms":
+        return f"{value:.3g} ms"
+    factor, shown = max((step for step in steps if step[0] <= max(value, 1.0)), default=steps[0])
+    return f"{value / factor:.4g} {shown}"

@@ -1,0 +1,75 @@
+"""The `milliwise` command: a group whose sub-commands are found through entry points, and how every command reports."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from typing import Any
+
+import click
+
+from toolkit.errors import MilliwiseError, MissingExtra
+
+GROUP = "milliwise.commands"
+EXTRA_OF = {"sounddevice": "mic"}
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+
+
+class Commands(click.Group):
+    """Sub-commands from the entry points, imported only when they are called (or asked for their help)."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(entry.name for entry in entry_points(group=GROUP))
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        for entry in entry_points(group=GROUP):
+            if entry.name == name:
+                command = entry.load()
+                assert isinstance(command, click.Command)
+                return command
+        return None
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except MilliwiseError as error:
+            raise _Failure(str(error), error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.split(".")[0] in ("toolkit", "exporters", "profilers", "kws_demo"):
+                raise
+            package = error.name.split(".")[0]
+            raise _Failure(str(MissingExtra(package, EXTRA_OF.get(package, "search"))), 2) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            context.exit(130)
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("milliwise"), prog_name="milliwise")
+def main() -> None:
+    """Fit a neural network to a device: profile it, search under a budget in milliseconds, export, stream."""
+
+
+def report(as_json: bool, result: dict[str, Any], text: str) -> None:
+    """Print `result` as JSON on standard output, or `text` for people (beside JSON it goes to standard error)."""
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+    click.echo(text, err=as_json)
+
+
+def lazily(module: str, name: str) -> Callable[..., Any]:
+    """A function of `module` that is imported when it is called, so that help needs no heavy package."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments, **options)
+
+    return call

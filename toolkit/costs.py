@@ -1,0 +1,125 @@
+"""The one place that prices: what an architecture costs by the metric of a budget, billed on its live edges only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from toolkit.budget import Budget, show
+from toolkit.errors import BudgetTooSmall, MilliwiseError, UnpricedEdge
+from toolkit.graph import Architecture, Graph
+from toolkit.profile import DeviceProfile
+
+Cost = Callable[[Architecture], float]
+"""Any function of the live edges is a cost."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """A metric on a graph. Calling it prunes the dead edges first, so a dead kept edge is free.
+
+    Attributes:
+        graph: the super-network's graph.
+        metric: what the number is, with its unit.
+        cost: function of the live edges.
+    """
+
+    graph: Graph
+    metric: str
+    cost: Cost
+
+    def __call__(self, kept: Iterable[str]) -> float:
+        """The cost of the live edges of `kept`.
+
+        Raises:
+            MilliwiseError: the kept edges do not join source and sink.
+        """
+        live = self.graph.live(kept)
+        if not live:
+            raise MilliwiseError("the kept edges do not join source and sink: only a whole network has a cost")
+        return self.cost(live)
+
+    def cheapest(self) -> Architecture:
+        """The cheapest path from source to sink.
+
+        Paths are grown edge by edge, each node keeping the cheapest way to reach it; every comparison prices a whole
+        network, completed by the same rest, so additive costs are solved exactly and others closely.
+        """
+        rest: dict[str, tuple[str, ...]] = {self.graph.sink: ()}
+        for edge in reversed(self.graph.ordered):
+            if edge.target in rest and edge.source not in rest:
+                rest[edge.source] = (edge.name, *rest[edge.target])
+        best: dict[str, tuple[str, ...]] = {self.graph.source: ()}
+        for edge in self.graph.ordered:
+            if edge.source not in best or edge.target not in rest:
+                continue
+            path = (*best[edge.source], edge.name)
+            known = best.get(edge.target)
+            if known is None or self((*path, *rest[edge.target])) < self((*known, *rest[edge.target])):
+                best[edge.target] = path
+        return frozenset(best[self.graph.sink])
+
+    def spread_of_space(self, seed: int = 0, samples: int = 400) -> tuple[float, float, float]:
+        """Cost of the cheapest, the median (of random networks) and the whole network."""
+        chance = random.Random(seed)
+        costs = sorted(self(random_architecture(self.graph, chance, chance.uniform(0.2, 0.9))) for _ in range(samples))
+        return self(self.cheapest()), costs[samples // 2], self(self.graph.full)
+
+    def require_feasible(self, budget: Budget) -> Architecture:
+        """The cheapest architecture.
+
+        Raises:
+            BudgetTooSmall: even that one costs more than the budget.
+        """
+        cheapest = self.cheapest()
+        if (least := self(cheapest)) > budget.limit:
+            raise BudgetTooSmall(
+                f"no network of this space fits {budget}: the cheapest costs {show(budget.metric, least)} here; allow at least that"
+            )
+        return cheapest
+
+
+def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
+    """How `budget`'s metric is computed from a device profile.
+
+    Raises:
+        ProfileMismatch: the profile is of another graph.
+        UnpricedEdge: some edge has no measured cost, or one that could not be counted.
+    """
+    profile.require(graph)
+    if missing := sorted(graph.full - profile.edges.keys()):
+        raise UnpricedEdge(f"the device profile has no cost for edge {', '.join(missing)}: run milliwise profile {profile.space} again")
+    rows = profile.edges
+    if budget.metric == "multiply_adds" and (odd := [name for name in sorted(graph.full) if rows[name].uncounted]):
+        raise UnpricedEdge(f"edge {odd[0]} uses {rows[odd[0]].uncounted[0]}, which could not be counted: use a budget in ms")
+    work = {name: row.steps for name, row in rows.items()}
+    costs: dict[str, Cost] = {
+        "latency_ms": lambda live: profile.paced_ms(graph, live, budget.statistic),
+        "memory_bytes": lambda live: float(sum(rows[name].memory_bytes for name in live)),
+        "multiply_adds": lambda live: float(sum(rows[name].multiply_adds for name in live)),
+        "parameters": lambda live: float(sum(rows[name].parameters for name in live)),
+        "steps": lambda live: float(len(graph.schedule(live, budget.workers, work))),
+    }
+    return Price(graph, budget.metric, costs[budget.metric])
+
+
+def random_architecture(graph: Graph, chance: random.Random, keep: float) -> Architecture:
+    """The live edges of a random choice in which every edge is kept with probability `keep`.
+
+    A random path is kept in any case, so the result is never empty.
+    """
+    kept = {edge.name for edge in graph.edges if chance.random() < keep}
+    return graph.live(kept | random_path(graph, chance))
+
+
+def random_path(graph: Graph, chance: random.Random) -> frozenset[str]:
+    """A path from source to sink, each next edge drawn uniformly from the live ones."""
+    leaving: dict[str, list[str]] = {}
+    for name in sorted(graph.live(graph.full)):
+        leaving.setdefault(graph.by_name[name].source, []).append(name)
+    node, path = graph.source, []
+    while node != graph.sink:
+        path.append(chance.choice(leaving[node]))
+        node = graph.by_name[path[-1]].target
+    return frozenset(path)

@@ -1,0 +1,52 @@
+"""Show how far a long step is and how much time is left, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Advance = Callable[[float], None]
+
+
+@contextmanager
+def progress(title: str, total: float) -> Iterator[Advance]:
+    """A bar on a terminal, a line every five seconds elsewhere; the yielded function advances it by some of `total`."""
+    if sys.stderr.isatty():
+        with _bar(title, total) as advance:
+            yield advance
+    else:
+        with _lines(title, total) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(title: str, total: float) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+@contextmanager
+def _lines(title: str, total: float, every_seconds: float = 5.0) -> Iterator[Advance]:
+    begun = said = time.monotonic()
+    done = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal said, done
+        done += amount
+        now = time.monotonic()
+        if now - said >= every_seconds and 0 < done < total:
+            said = now
+            left = (now - begun) / done * (total - done)
+            sys.stderr.write(f"{title}: {100 * done / total:.0f} %, about {left:.0f} s left\n")
+            sys.stderr.flush()
+
+    yield advance
+    sys.stderr.write(f"{title}: done in {time.monotonic() - begun:.0f} s\n")
+    sys.stderr.flush()

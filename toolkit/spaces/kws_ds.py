@@ -1,0 +1,76 @@
+"""`kws-ds`: a causal streaming keyword network of depthwise-separable edges on three resolutions.
+
+Three rows of nodes (fine, middle, coarse) hold ever fewer frequency bands and columns and ever more channels; four
+columns of nodes give depth. An architecture picks where the features enter, which kernels and widths work on each row,
+where it goes down a row and where it leaves: from two convolutions to some fifty edges. Its blocks are those of DS-CNN
+(Zhang et al. 2017, "Hello Edge") and MobileNetV2; summing rows of different resolution follows Convolutional Neural
+Fabrics (Saxena and Verbeek 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from toolkit.errors import MilliwiseError
+from toolkit.features import LogMel
+from toolkit.graph import Edge, Graph
+from toolkit.layers import CausalConv, Expanded, Separable, WindowHead
+from toolkit.supernet import SuperNetwork
+
+FRAME_MS = 10
+TIME_STRIDE = 4
+WINDOW_MS = 1000
+DEPTH = 4
+EMBEDDING = 48
+Join = Callable[[str, str, str, nn.Module], None]
+# Row: channels, frequency bands. The fine row has every 2nd column, the others every 4th.
+ROWS = {"fine": (16, 20), "middle": (32, 10), "coarse": (48, 5)}
+
+
+def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
+    """The super-network: audio [batch, samples] at 16 kHz to logits [batch, hops, labels].
+
+    Raises:
+        MilliwiseError: the hop is no multiple of the network's 40 ms column, or longer than 2 s.
+    """
+    column_ms = FRAME_MS * TIME_STRIDE
+    if hop_ms % column_ms or not column_ms <= hop_ms <= 2000:
+        nearest = max(column_ms, min(2000, round(hop_ms / column_ms) * column_ms))
+        raise MilliwiseError(f"a hop of {hop_ms} ms does not fit kws-ds: use a multiple of {column_ms} ms, such as {nearest}")
+    operations: dict[str, nn.Module] = {}
+    edges: list[Edge] = []
+
+    def join(source: str, target: str, kind: str, operation: nn.Module) -> None:
+        name = f"{source}-{target}-{kind}"
+        edges.append(Edge(name, source, target))
+        operations[name] = operation
+
+    _entries(join)
+    for depth in range(1, DEPTH):
+        for row, (channels, _bands) in ROWS.items():
+            _blocks(join, row, depth, channels)
+        join(f"fine{depth - 1}", f"middle{depth}", "down", Separable(16, 32, (3, 3), (2, 2)))
+        join(f"middle{depth - 1}", f"coarse{depth}", "down", Separable(32, 48, (3, 3), (2, 1)))
+    for row in ("middle", "coarse"):
+        channels, bands = ROWS[row]
+        join(f"{row}{DEPTH - 1}", "out", "all-bands", CausalConv(channels, EMBEDDING, (bands, 1), padding=0))
+    head = WindowHead(EMBEDDING, labels, WINDOW_MS // column_ms, hop_ms // column_ms)
+    return SuperNetwork(Graph(tuple(edges), "mel", "out"), operations, LogMel(), head)
+
+
+def _entries(join: Join) -> None:
+    join("mel", "fine0", "conv3", CausalConv(1, 16, (3, 3), (2, 2)))
+    join("mel", "fine0", "conv5", CausalConv(1, 16, (5, 5), (2, 2)))
+    join("mel", "middle0", "conv5", CausalConv(1, 32, (5, 5), (4, 4)))
+    join("mel", "middle0", "conv9", CausalConv(1, 32, (5, 9), (4, 4)))
+    join("mel", "coarse0", "conv9", CausalConv(1, 48, (9, 9), (8, 4), padding=4))
+
+
+def _blocks(join: Join, row: str, depth: int, channels: int) -> None:
+    here, there = f"{row}{depth - 1}", f"{row}{depth}"
+    join(here, there, "skip", nn.Identity())
+    join(here, there, "separable3", Separable(channels, channels, (3, 3)))
+    join(here, there, "separable5", Separable(channels, channels, (3, 5)))
+    join(here, there, "expanded3", Expanded(channels, channels * 3 // 2, (3, 3)))

@@ -1,0 +1,21 @@
+"""The search strategies: one file each, and a row in this table."""
+
+from toolkit.errors import MilliwiseError
+from toolkit.strategies.base import Proposal, Strategy
+from toolkit.strategies.bsn import BudgetedSuperNetwork
+from toolkit.strategies.uniform import Uniform
+
+STRATEGIES: dict[str, type[Strategy]] = {"bsn": BudgetedSuperNetwork, "uniform": Uniform}
+
+__all__ = ["STRATEGIES", "Proposal", "Strategy", "find_strategy"]
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy of that name.
+
+    Raises:
+        MilliwiseError: there is none; the message lists those there are.
+    """
+    if name not in STRATEGIES:
+        raise MilliwiseError(f"no strategy {name!r}: choose {' or '.join(STRATEGIES)}")
+    return STRATEGIES[name]

@@ -1,0 +1,206 @@
+"""The one training loop: a super-network with a strategy, or a chosen network alone; with progress and resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toolkit.errors import MilliwiseError
+from toolkit.files import write_file
+from toolkit.progress import progress
+from toolkit.strategies.base import Proposal, Strategy
+from toolkit.supernet import SuperNetwork
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+"""The batches (features, labels) of an epoch; the same epoch gives the same batches."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Mean loss of logits against labels."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the data.
+        minutes: no epoch begins that would likely end after this much training time; the learning rate falls accordingly.
+        learning_rate: of AdamW at its highest; cosine decay to zero after a short linear warm-up.
+        weight_decay: of AdamW.
+        groups: architectures per batch when a strategy proposes them.
+    """
+
+    epochs: int
+    minutes: float = math.inf
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    groups: int = 4
+
+
+@dataclass
+class _Run:
+    """What changes while training; `epoch` epochs are complete."""
+
+    network: SuperNetwork
+    optimizer: torch.optim.Optimizer
+    strategy: Strategy | None
+    epoch: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    network: SuperNetwork,
+    batches: Batches,
+    steps: int,
+    plan: Plan,
+    loss: Loss,
+    *,
+    title: str,
+    strategy: Strategy | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    log: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> SuperNetwork:
+    """Train in place and return the network in evaluation mode.
+
+    Args:
+        batches: features are what the stem gives, on the network's device.
+        steps: batches in an epoch.
+        strategy: proposes an architecture for each of `plan.groups` groups of a batch; absent edges are not computed.
+        checkpoint: written after every epoch; training continues from it when it exists.
+        log: receives one row per epoch: epoch, loss, seconds, learning_rate.
+
+    Raises:
+        MilliwiseError: the loss is not finite, or the checkpoint is damaged or of another network.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    run = _Run(network, optimizer, strategy)
+    if checkpoint is not None and checkpoint.exists():
+        _load(run, checkpoint)
+    with progress(title, 1.0) as advance:
+        shown = _done(run, plan, 0.0)
+        advance(shown)
+        while not _finished(run, plan):
+            torch.manual_seed(seed * 1009 + run.epoch)
+            begun, total = time.monotonic(), 0.0
+            for index, (features, labels) in enumerate(batches(run.epoch)):
+                done = _done(run, plan, (index + 1) / steps, time.monotonic() - begun)
+                advance(max(0.0, done - shown))
+                shown = max(done, shown)
+                _set_rate(run.optimizer, plan.learning_rate * _schedule(done))
+                total += _step(run, features, labels, plan.groups, loss, done)
+            run.epoch += 1
+            run.seconds += time.monotonic() - begun
+            rate = run.optimizer.param_groups[0]["lr"]
+            log({"stage": title, "epoch": run.epoch, "loss": total / steps, "seconds": run.seconds, "learning_rate": rate})
+            if checkpoint is not None:
+                _save(run, checkpoint)
+    return network.eval()
+
+
+def _step(run: _Run, features: Tensor, labels: Tensor, groups: int, loss: Loss, done: float) -> float:
+    run.network.train()
+    run.optimizer.zero_grad(set_to_none=True)
+    strategy = run.strategy
+    proposals = [Proposal(run.network.graph.full)] if strategy is None else strategy.ask(groups)
+    losses = []
+    parts = zip(proposals, features.chunk(len(proposals)), labels.chunk(len(proposals)), strict=False)
+    for proposal, some_features, some_labels in parts:
+        value = loss(run.network.from_features(some_features, proposal.architecture), some_labels)
+        (value * (len(some_labels) / len(labels))).backward()
+        losses.append(value.item())
+    if not all(map(math.isfinite, losses)):
+        raise MilliwiseError(f"training diverged (loss {losses}): lower the learning rate")
+    torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    run.optimizer.step()
+    if strategy is not None:
+        strategy.tell(proposals[: len(losses)], losses, done)
+    return sum(losses) / len(losses)
+
+
+def _done(run: _Run, plan: Plan, epoch_share: float, seconds: float = 0.0) -> float:
+    """The share of the plan that is done: of its epochs or of its minutes, whichever is more."""
+    by_time = (run.seconds + seconds) / (60 * plan.minutes)
+    return min(1.0, max((run.epoch + epoch_share) / plan.epochs, by_time))
+
+
+def _finished(run: _Run, plan: Plan) -> bool:
+    average = run.seconds / max(1, run.epoch)
+    out_of_time = run.epoch > 0 and run.seconds + average / 2 > 60 * plan.minutes
+    return run.epoch >= plan.epochs or out_of_time
+
+
+def _schedule(done: float, warm_up: float = 0.05) -> float:
+    return min(1.0, done / warm_up) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _save(run: _Run, path: Path) -> None:
+    tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
+    for index, moments in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    strategy = None if run.strategy is None else run.strategy.state_dict()
+    text = json.dumps({"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()})
+    save_tensors(path, tensors, text)
+
+
+def _load(run: _Run, path: Path) -> None:
+    tensors, text = read_tensors(path)
+    state = json.loads(text)
+    if state["graph"] != run.network.graph.digest():
+        raise MilliwiseError(f"checkpoint {path} is of another network: start over without --resume")
+    optimizer = run.optimizer.state_dict()
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "optimizer":
+            index, _, name = rest.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+    weights = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith("network.")}
+    run.network.load_state_dict(weights)
+    run.optimizer.load_state_dict({"state": moments, "param_groups": optimizer["param_groups"]})
+    run.epoch, run.seconds = state["epoch"], state["seconds"]
+    if run.strategy is not None:
+        run.strategy.load_state_dict(state["strategy"])
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], text: str = "{}") -> None:
+    """Write tensors as safetensors with a JSON text beside them, aside and renamed."""
+    ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_file(path, lambda aside: save_file(ready, aside, {"milliwise": text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a safetensors file and the JSON text stored with them.
+
+    Raises:
+        MilliwiseError: missing, truncated or not a safetensors file of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["milliwise"]  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MilliwiseError(f"cannot read the weights {path} ({reason}): make them again") from None
+
+
+def predict(network: SuperNetwork, batches: Iterable[tuple[Tensor, Tensor]], kept: Iterable[str] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """(logits, labels) of every batch, in evaluation mode and without gradients."""
+    network.eval()
+    with torch.no_grad():
+        for features, labels in batches:
+            yield network.from_features(features, kept), labels
