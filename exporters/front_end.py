@@ -31,7 +31,7 @@ class Writer(Protocol):
 def write_log_mel(writer: Writer, spec: FrontEndSpec, audio: str, frames: int) -> str:
     """Nodes from `audio` [1, history + frames · hop] to log-mel features above the floor [1, 1, mels, frames].
 
-    Needs a window of a whole even number of hops... three hops for the default specification.
+    The window is a whole number of hops, and even.
     """
     half = spec.window_samples // 2
     low, high = _bins_with_weight(spec)

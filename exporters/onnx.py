@@ -6,8 +6,7 @@ hundreds of candidates for profiling, and every initialiser carries the name of 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -26,7 +25,7 @@ from toolkit.supernet import SuperNetwork
 
 OPSET = 17
 IR_VERSION = 8
-MIN_ONNXRUNTIME = "1.12"  # the first release that loads opset 17 and IR 8
+MIN_ONNXRUNTIME = "1.17"  # the oldest release this package runs on; opset 17 and IR 8 would load in 1.12
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,22 @@ def _model(writer: GraphWriter, source: Value, result: Value, opset: int, ir: in
     return model
 
 
-def state_bytes(network: SuperNetwork, input_shape: tuple[int, ...]) -> int:
-    """Bytes of streaming state of the network."""
-    model = to_onnx(network, input_shape)
-    shapes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input[1:]]
-    return sum(4 * math.prod(shape) for shape in shapes)
+def state_shapes(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
+    """Name → shape and dtype of the model's states, as the metadata of a listener has them."""
+    return {
+        value.name.removeprefix("state_in_"): {
+            "shape": [dimension.dim_value for dimension in value.type.tensor_type.shape.dim],
+            "dtype": "float32",
+        }
+        for value in model.graph.input
+        if value.name.startswith("state_in_")
+    }
+
+
+def with_properties(model: onnx.ModelProto, properties: Mapping[str, str]) -> bytes:
+    """The serialised model with these `metadata_props`."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    helper.set_model_props(copied, dict(properties))
+    content: bytes = copied.SerializeToString()
+    return content

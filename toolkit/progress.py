@@ -12,8 +12,13 @@ Advance = Callable[[float], None]
 
 @contextmanager
 def progress(title: str, total: float) -> Iterator[Advance]:
-    """A bar on a terminal, a line every five seconds elsewhere; the yielded function advances it by some of `total`."""
-    if sys.stderr.isatty():
+    """A bar on a terminal, a line every five seconds elsewhere; the yielded function advances it by some of `total`.
+
+    Without a title nothing is shown: the caller shows the progress of something larger.
+    """
+    if not title:
+        yield lambda amount: None
+    elif sys.stderr.isatty():
         with _bar(title, total) as advance:
             yield advance
     else:

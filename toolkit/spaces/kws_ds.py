@@ -2,7 +2,7 @@
 
 Three rows of nodes (fine, middle, coarse) hold ever fewer frequency bands and columns and ever more channels; four
 columns of nodes give depth. An architecture picks where the features enter, which kernels and widths work on each row,
-where it goes down a row and where it leaves: from two convolutions to some fifty edges. Its blocks are those of DS-CNN
+where it goes down a row and where it leaves: from two convolutions to 45 edges. Its blocks are those of DS-CNN
 (Zhang et al. 2017, "Hello Edge") and MobileNetV2; summing rows of different resolution follows Convolutional Neural
 Fabrics (Saxena and Verbeek 2016).
 """
@@ -50,7 +50,8 @@ def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
     _entries(join)
     for depth in range(1, DEPTH):
         for row, (channels, _bands) in ROWS.items():
-            _blocks(join, row, depth, channels)
+            if row != "fine" or depth < DEPTH - 1:  # the fine row only leads down, so its last column would be dead
+                _blocks(join, row, depth, channels)
         join(f"fine{depth - 1}", f"middle{depth}", "down", Separable(16, 32, (3, 3), (2, 2)))
         join(f"middle{depth - 1}", f"coarse{depth}", "down", Separable(32, 48, (3, 3), (2, 1)))
     for row in ("middle", "coarse"):

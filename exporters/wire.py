@@ -1,0 +1,189 @@
+"""Look into an ONNX file without loading it: a tiny reader of the protobuf wire format that refuses what could harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from toolkit.errors import MilliwiseError
+
+Fields = dict[int, list[int | memoryview]]
+
+MAX_FIELDS = 1_000_000  # of one message; bounds the memory that hostile bytes can make this reader use
+MAX_DEPTH = 8  # of graphs inside node attributes
+STANDARD_DOMAINS = {"", "ai.onnx"}
+DTYPE_OF = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}  # TensorProto.DataType
+
+
+class WireError(MilliwiseError):
+    """The bytes are not the ONNX file of a listener, or hold something it must not hold."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """The declared type of a graph's input or output; a size that is not fixed is None."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an ONNX file declares: its inputs, its outputs and its metadata properties."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    properties: dict[str, str]
+
+
+def read_fields(message: memoryview) -> Fields:
+    """The fields of one protobuf message by number, in order: varints as int (unsigned), delimited ones as bytes.
+
+    Fixed-width fields carry floats in ONNX, which nobody here needs, and are skipped.
+
+    Raises:
+        WireError: the bytes are not a protobuf message, or it has more than a million fields.
+    """
+    fields: Fields = {}
+    at, count = 0, 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, kind = tag >> 3, tag & 7
+        value: int | memoryview | None = None
+        if kind == 0:
+            value, at = _varint(message, at)
+        elif kind == 2:
+            size, at = _varint(message, at)
+            value, at = message[at : at + size], at + size
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise WireError("it is not an ONNX file (no protobuf): export the listener again")
+        count += 1
+        if at > len(message) or not 0 < number < 2**29 or count > MAX_FIELDS:
+            raise WireError("it is truncated or not an ONNX file: export the listener again")
+        if value is not None:
+            fields.setdefault(number, []).append(value)
+    return fields
+
+
+def read_model(content: bytes) -> Model:
+    """Walk a whole ONNX file, its initialisers, attributes and nested graphs, and return what it declares.
+
+    Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
+
+    Raises:
+        WireError: not ONNX, truncated, external data, an operator domain other than ai.onnx, or graphs nested too deep.
+    """
+    model = read_fields(memoryview(content))
+    graphs = _messages(model, 7)
+    if len(graphs) != 1 or not _messages(model, 8):
+        raise WireError("it is truncated or not an ONNX file (no graph, or no operator set): export the listener again")
+    for operator_set in _messages(model, 8):
+        _check_domain(read_fields(operator_set), 1)
+    for function in map(read_fields, _messages(model, 25)):
+        _check_domain(function, 10)
+        for operator_set in _messages(function, 9):
+            _check_domain(read_fields(operator_set), 1)
+        _walk_nodes(_messages(function, 7), 0)
+    graph = read_fields(graphs[0])
+    _walk_graph(graph, 0)
+    return Model(_tensors(graph, 11), _tensors(graph, 12), dict(_properties(model)))
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise WireError("it is truncated or not an ONNX file: export the listener again")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (2**64 - 1), at
+    raise WireError("it is not an ONNX file (a number has no end): export the listener again")
+
+
+def _messages(fields: Fields, number: int) -> list[memoryview]:
+    return [value for value in fields.get(number, []) if isinstance(value, memoryview)]
+
+
+def _text(fields: Fields, number: int) -> str:
+    """A string field; of several the last one counts, as in every protobuf reader."""
+    values = _messages(fields, number)
+    try:
+        return bytes(values[-1]).decode() if values else ""
+    except UnicodeDecodeError:
+        raise WireError("it holds a name that is not UTF-8 text: export the listener again") from None
+
+
+def _check_domain(fields: Fields, number: int) -> None:
+    domain = _text(fields, number)
+    if domain not in STANDARD_DOMAINS:
+        raise WireError(f"it uses the operator domain {domain[:60]!a}; only standard ONNX operators are run")
+
+
+def _walk_graph(graph: Fields, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise WireError(f"its graphs are nested more than {MAX_DEPTH} deep: it is not a listener of ours")
+    _check_tensors(_messages(graph, 5), _messages(graph, 15))
+    _walk_nodes(_messages(graph, 1), depth)
+
+
+def _walk_nodes(nodes: list[memoryview], depth: int) -> None:
+    for node in map(read_fields, nodes):
+        _check_domain(node, 7)
+        for attribute in map(read_fields, _messages(node, 5)):
+            _check_tensors(
+                _messages(attribute, 5) + _messages(attribute, 10), _messages(attribute, 22) + _messages(attribute, 23)
+            )
+            for graph in _messages(attribute, 6) + _messages(attribute, 11):
+                _walk_graph(read_fields(graph), depth + 1)
+
+
+def _check_tensors(dense: list[memoryview], sparse: list[memoryview]) -> None:
+    """Refuse tensors whose values lie in another file: a path in a hostile model could name any file of the user's."""
+    parts = [part for each in map(read_fields, sparse) for part in _messages(each, 1) + _messages(each, 2)]
+    for tensor in map(read_fields, dense + parts):
+        if 13 in tensor or any(location != 0 for location in tensor.get(14, [])):
+            raise WireError("it keeps values in external data files; a listener is one file: export it again")
+
+
+def _tensors(graph: Fields, number: int) -> dict[str, Tensor]:
+    """The declared inputs (11) or outputs (12) of a graph, by name."""
+    values: dict[str, Tensor] = {}
+    for value in map(read_fields, _messages(graph, number)):
+        name = _text(value, 1)
+        if name in values:
+            raise WireError(f"it declares {name[:60]!a} twice: export the listener again")
+        tensor = read_fields(_only(_only(value, 2), 1))
+        element = tensor.get(1, [0])[-1]
+        dtype = DTYPE_OF.get(element, f"type {element}") if isinstance(element, int) else "no type"
+        dims = _messages(read_fields(_only(tensor, 2)), 1)
+        values[name] = Tensor(dtype, tuple(map(_size, dims)))
+    return values
+
+
+def _only(fields: Fields | memoryview, number: int) -> memoryview:
+    """The one sub-message with this number: protobuf would merge several, which no writer of ONNX makes."""
+    found = _messages(read_fields(fields) if isinstance(fields, memoryview) else fields, number)
+    if len(found) != 1:
+        raise WireError("an input or output of it is not a tensor with a shape: export the listener again")
+    return found[0]
+
+
+def _size(dim: memoryview) -> int | None:
+    fields = read_fields(dim)
+    sizes = fields.get(1, [])
+    fixed = len(sizes) == 1 and isinstance(sizes[0], int) and 0 < sizes[0] < 2**63 and 2 not in fields
+    return int(sizes[0]) if fixed and isinstance(sizes[0], int) else None
+
+
+def _properties(model: Fields) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for entry in map(read_fields, _messages(model, 14)):
+        key = _text(entry, 1)
+        if key in seen:
+            raise WireError(f"its metadata names {key[:60]!a} twice: export the listener again")
+        seen.add(key)
+        yield key, _text(entry, 2)

@@ -1,0 +1,285 @@
+"""Speech data for a keyword listener: clips of keywords, unknown words and silence, in parts that share no speaker."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.metadata import SILENCE, UNKNOWN
+from kws_demo.audio import printable
+from kws_demo.noises import silence_clips
+from kws_demo.recordings import (
+    BACKGROUND,
+    HELD_OUT,
+    Recording,
+    by_label,
+    centred,
+    check_words,
+    noise_files,
+    noise_parts,
+    read_clip,
+    read_noise,
+    split_speakers,
+    unknown_recordings,
+    word_recordings,
+)
+from kws_demo.synth import PARTS, Spoken, base_voices, cache_folder, split_voices, synthesise
+from kws_demo.words import draw, unknown_words
+from toolkit.errors import MilliwiseError
+from toolkit.progress import progress
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+UNKNOWN_PER_KEYWORD, FEWEST_UNKNOWN = 1.5, 300
+REAL_UNKNOWN = 2 / 3  # of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng
+LOOK_ALIKES = 0.15  # at most, of the unknown words that are spoken
+SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
+ADDED_SHARE, MOST_COPIES = 0.1, 20
+FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
+Item = tuple[np.ndarray, str, str]  # clip float32 [16000], label, speaker
+
+
+@dataclass(frozen=True)
+class Clips:
+    """N clips of one second: `audio` float32 [N, 16000] within -1..1, `label` int64 [N], and who speaks."""
+
+    audio: np.ndarray
+    label: np.ndarray
+    speaker: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """Everything a listener is trained and tested on; no speaker is in two of the three parts.
+
+    `labels` are "_silence_", "_unknown_", then the words. `noise` and `test_noise` are background recordings, float32
+    at 16 kHz, possibly none. `description` is plain JSON: source, seed, clips per part and label.
+    """
+
+    labels: tuple[str, ...]
+    train: Clips
+    validation: Clips
+    test: Clips
+    noise: tuple[np.ndarray, ...]
+    test_noise: tuple[np.ndarray, ...]
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data argument says: `kind` is "synth", "folder" or "speech_commands"."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+    language: str = "en"
+    path: Path = Path()
+
+
+def load_data(
+    spec: str,
+    *,
+    seed: int = 0,
+    unknown: Path | None = None,
+    noise: Path | None = None,
+    add: Path | None = None,
+    clips_per_word: int = 800,
+) -> SpeechData:
+    """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
+
+    `unknown` is a folder of recordings of other words, `noise` one of background sound, `add` one of own recordings of
+    the words, which are used for training only; `clips_per_word` counts for synthetic speech, over all three parts.
+
+    Raises:
+        MilliwiseError: anything wrong with the argument or the files, named, with the cure.
+    """
+    if seed < 0:
+        raise MilliwiseError(f"the seed {seed} is negative: give 0 or more")
+    source = parse_spec(spec)
+    recordings, backgrounds = _find(source)
+    words = source.words or tuple(sorted({found.label for found in recordings} - {UNKNOWN}))
+    check_words(words, f"'{printable(spec)}'")
+    if unknown is not None:
+        recordings += unknown_recordings(unknown, words)
+    recordings = _decide_parts(recordings, seed)
+    if source.kind != "synth":
+        _check_parts(words, recordings)
+    if add is not None:
+        recordings += _added(add, words, recordings, clips_per_word)
+    if noise is not None:
+        backgrounds += noise_parts(noise)
+    train_noise, test_noise = read_noise(backgrounds, seed)
+    items = _items(source, words, recordings, seed, clips_per_word)
+    labels = (SILENCE, UNKNOWN, *words)
+    noises = {"train": train_noise, "validation": train_noise, "test": test_noise}
+    clips = {part: _clips(items[part], labels, part, noises[part], seed) for part in PARTS}
+    counts = {part: {labels[i]: n for i, n in sorted(Counter(clips[part].label.tolist()).items())} for part in PARTS}
+    description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
+    return SpeechData(labels, clips["train"], clips["validation"], clips["test"], train_noise, test_noise, description)
+
+
+def parse_spec(spec: str) -> Source:
+    """Understand a data argument: `synth:[LANGUAGE:]WORD,WORD,…`, an existing folder, or `speech_commands[:PATH]`.
+
+    Raises:
+        MilliwiseError: none of these, an unknown language, or words that cannot be labels.
+    """
+    shown = printable(spec)[:200]
+    scheme, colon, rest = spec.partition(":")
+    if not spec.isprintable():
+        raise MilliwiseError(f"the data '{shown}' has control characters: give {FORMS}")
+    if scheme == "synth" and colon:
+        language, colon, text = rest.rpartition(":")
+        words = tuple(word.strip() for word in text.split(","))
+        check_words(words, f"'{shown}'")
+        for word in words:
+            if not any(letter.isalnum() for letter in word):
+                raise MilliwiseError(f"espeak-ng cannot say '{printable(word)}': give words with letters")
+        base_voices(language.strip() if colon else "en")
+        return Source("synth", words, language.strip() if colon else "en")
+    if scheme == "speech_commands":
+        return Source("speech_commands", path=Path(rest) if rest else cache_folder() / "speech_commands")
+    if not _is_folder(spec):
+        raise MilliwiseError(f"there is no data '{shown}': give {FORMS}")
+    return Source("folder", path=Path(spec))
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return bool(text.strip()) and Path(text).is_dir()
+    except (OSError, ValueError):  # a name too long, or not a name
+        return False
+
+
+def _find(source: Source) -> tuple[list[Recording], list[tuple[Path, str]]]:
+    """The recordings of a source, and its background recordings with the part they belong to ("" if still open)."""
+    if source.kind == "synth":
+        return [], []
+    if source.kind == "speech_commands":
+        from kws_demo.speech_commands import speech_commands
+
+        recordings, files = speech_commands(source.path)
+        return recordings, [(path, "") for path in files]
+    recordings = word_recordings(source.path)
+    folders = [(source.path, ""), (source.path / "train", ""), *((source.path / name, "test") for name in HELD_OUT)]
+    kept = [(folder / BACKGROUND, part) for folder, part in folders if (folder / BACKGROUND).is_dir()]
+    return recordings, [(path, part) for folder, part in kept for path in noise_files(folder)]
+
+
+def _decide_parts(recordings: list[Recording], seed: int) -> list[Recording]:
+    """Give every recording its part, by its speaker; a speaker who is held out anywhere is held out everywhere."""
+    part_of = {recording.speaker: recording.part for recording in recordings if recording.part}
+    for is_unknown in (False, True):  # one after the other, so that the keywords alone decide how theirs are split
+        group = [recording for recording in recordings if (recording.label == UNKNOWN) == is_unknown]
+        held = {recording.part for recording in group}
+        words_of: dict[str, set[str]] = {}
+        for recording in group:
+            if recording.speaker not in part_of:
+                words_of.setdefault(recording.speaker, set()).add(recording.label)
+        shares = {part: SHARES[part] for part in PARTS[1:] if part not in held}
+        part_of |= split_speakers(words_of, shares, seed)
+    return [replace(recording, part=recording.part or part_of[recording.speaker]) for recording in recordings]
+
+
+def _check_parts(words: Sequence[str], recordings: list[Recording]) -> None:
+    found = {(recording.label, recording.part) for recording in recordings}
+    for word in words:
+        for part in PARTS:
+            if (word, part) not in found:
+                speakers = len({recording.speaker for recording in recordings if recording.label == word})
+                raise MilliwiseError(
+                    f"the word '{printable(word)}' has no recording left for {part}: its speakers ({speakers}) may"
+                    " be in one part only; record three or more, and name the files SPEAKER_NUMBER.wav"
+                )
+
+
+def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clips_per_word: int) -> list[Recording]:
+    """Own recordings, all for training, repeated until they are a tenth of their word's clips (at most 20 times)."""
+    groups = by_label(word_recordings(folder))
+    usual = Counter(recording.label for recording in recordings if recording.part == "train")
+    added: list[Recording] = []
+    for label, group in groups.items():
+        if label not in (*words, UNKNOWN):
+            raise MilliwiseError(
+                f"{printable(folder)} has a folder '{printable(label)}' that is no keyword: call it {UNKNOWN}"
+            )
+        wanted = ADDED_SHARE * (usual[label] or SHARES["train"] * clips_per_word)
+        copies = min(MOST_COPIES, max(1, round(wanted / len(group))))
+        own = [replace(recording, part="train", speaker=f"added/{recording.speaker}") for recording in group]
+        added += own if label == UNKNOWN else own * copies
+    return added
+
+
+def _items(
+    source: Source, words: Sequence[str], recordings: list[Recording], seed: int, clips_per_word: int
+) -> dict[str, list[Item]]:
+    """The clips of words and unknown words of each part: spoken by espeak-ng, and read."""
+    voices = split_voices(source.language, seed)
+    chosen: list[Recording] = []
+    items: dict[str, list[Item]] = {part: [] for part in PARTS}
+    ignored = unknown_words(words, source.language, np.random.default_rng([seed, 5]))
+    for number, part in enumerate(PARTS):
+        rng = np.random.default_rng([seed, 4, number])
+        groups = by_label(recording for recording in recordings if recording.part == part)
+        strangers = groups.pop(UNKNOWN, [])
+        chosen += [recording for group in groups.values() for recording in group]
+        counts = [len(groups.get(word, [])) for word in words]
+        if source.kind == "synth":
+            each = max(4, round(SHARES[part] * clips_per_word))
+            items[part] += _spoken(synthesise(words, each, _job_seed(seed, number), voices[part], source.language))
+            counts = [count + each for count in counts]
+        wanted = math.ceil(UNKNOWN_PER_KEYWORD * float(np.median(counts)))
+        wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
+        real = rng.permutation(len(strangers))[: round(REAL_UNKNOWN * wanted)]
+        chosen += [strangers[index] for index in sorted(real)]
+        texts = _unknown_texts(ignored, wanted - len(real), rng)
+        spoken = synthesise(texts, 1, _job_seed(seed, number), voices[part], source.language, strict=False)
+        items[part] += _spoken(spoken, UNKNOWN)
+    for recording, item in zip(chosen, _read(chosen), strict=True):
+        items[recording.part].append(item)
+    return items
+
+
+def _unknown_texts(ignored: tuple[list[str], list[str]], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` unknown words to say, at most 15 % of them look-alikes."""
+    common, near = ignored
+    few = draw(near, int(LOOK_ALIKES * count), rng)
+    return few + draw(common, count - len(few), rng)
+
+
+def _job_seed(seed: int, part: int) -> int:
+    return len(PARTS) * seed + part
+
+
+def _spoken(spoken: Iterable[Spoken], label: str = "") -> list[Item]:
+    return [(centred(clip.audio), label or clip.word, clip.voice) for clip in spoken]
+
+
+def _read(recordings: list[Recording]) -> list[Item]:
+    if not recordings:
+        return []
+    items: list[Item] = []
+    known: dict[Path, np.ndarray] = {}  # added recordings come several times
+    with progress(f"reading {len(recordings)} recordings", len(recordings)) as advance:
+        for recording in recordings:
+            if recording.path not in known:
+                known[recording.path] = read_clip(recording.path)
+            items.append((known[recording.path], recording.label, recording.speaker))
+            advance(1)
+    return items
+
+
+def _clips(items: list[Item], labels: tuple[str, ...], part: str, noise: Sequence[np.ndarray], seed: int) -> Clips:
+    """One array of the clips of a part, with its silence clips."""
+    counts = Counter(label for _, label, _ in items if label != UNKNOWN)
+    count = max(FEWEST_SILENCE, math.ceil(SILENCE_PER_KEYWORD * float(np.median(list(counts.values())))))
+    silence = silence_clips(count, noise, np.random.default_rng([seed, 6, PARTS.index(part)]))
+    audio = np.concatenate([silence, np.stack([clip for clip, _, _ in items])])
+    index = {label: number for number, label in enumerate(labels)}
+    label = np.array([index[SILENCE]] * count + [index[label] for _, label, _ in items], np.int64)
+    speaker = (f"silence/{part}",) * count + tuple(speaker for _, _, speaker in items)
+    return Clips(audio, label, speaker)

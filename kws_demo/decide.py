@@ -1,0 +1,107 @@
+"""Decide from the scores of a listener when a keyword was said (Warden 2018, https://arxiv.org/abs/1804.03209)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from exporters.metadata import DECISION_RANGES, SILENCE, UNKNOWN, check_decision
+from toolkit.errors import MilliwiseError
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The settings of a decision.
+
+    Raises:
+        MilliwiseError: a value is out of range.
+    """
+
+    average_ms: float = 500  # scores of this long are averaged
+    threshold: float = 0.7  # the averaged score a keyword has to exceed
+    suppression_ms: float = 1500  # after a word, another one is heard only when more than this has passed
+    minimum_count: int = 3  # fewer scores than this are not averaged
+
+    def __post_init__(self) -> None:
+        if not check_decision(asdict(self)):
+            raise MilliwiseError(f"the decision settings are {asdict(self)}; they must be {DECISION_RANGES}")
+
+
+class Result(NamedTuple):
+    """The recogniser's answer to one hop; a new one whose label is not `_silence_` is a *found word* of the metrics."""
+
+    top: str
+    score: float
+    is_new: bool
+
+
+class Detection(NamedTuple):
+    """A keyword was said: in the window that starts at `start_s`, with this averaged score."""
+
+    keyword: str
+    start_s: float
+    score: float
+
+
+def is_keyword(label: str) -> bool:
+    """Whether a label is one of the user's words."""
+    return label not in (SILENCE, UNKNOWN)
+
+
+class Decider:
+    """Averages scores over time and reports each word once; it knows nothing of audio or of a model."""
+
+    def __init__(self, labels: Sequence[str], hop_ms: float, settings: Decision | None = None) -> None:
+        """For scores of `labels` that come every `hop_ms`.
+
+        Raises:
+            MilliwiseError: the average never holds `minimum_count` scores, so nothing would ever be found.
+        """
+        self.labels, self.settings = tuple(labels), settings or Decision()
+        most = math.floor(self.settings.average_ms / hop_ms) + 1
+        if self.settings.minimum_count > most:
+            raise MilliwiseError(
+                f"minimum_count {self.settings.minimum_count} finds nothing: an average of {self.settings.average_ms:g}"
+                f" ms holds {most} scores at a hop of {hop_ms:g} ms; choose minimum_count <= {most}"
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all scores and the last word."""
+        self.average = np.zeros(len(self.labels), np.float32)  # [labels], of the last hop that had enough scores
+        self._queue: deque[tuple[float, np.ndarray]] = deque()
+        self._last_top, self._last_ms = SILENCE, -math.inf
+
+    def update(self, start_ms: float, probabilities: np.ndarray) -> Result:
+        """Take the scores [labels] of the window that starts at `start_ms`; the times must not go back."""
+        settings, queue = self.settings, self._queue
+        queue.append((start_ms, probabilities))
+        while queue[0][0] < start_ms - settings.average_ms:
+            queue.popleft()
+        if len(queue) < settings.minimum_count or start_ms - queue[0][0] < settings.average_ms / 4:
+            return Result(self._last_top, 0.0, False)
+        self.average = np.mean([scores for _, scores in queue], axis=0)
+        index = int(self.average.argmax())
+        top, score = self.labels[index], float(self.average[index])
+        first = self._last_top == SILENCE or self._last_ms == -math.inf
+        since_ms = math.inf if first else start_ms - self._last_ms
+        is_new = score > settings.threshold and top != self._last_top and since_ms > settings.suppression_ms
+        if is_new:
+            self._last_top, self._last_ms = top, start_ms
+        return Result(top, score, is_new)
+
+    def push(self, start_ms: float, probabilities: np.ndarray) -> Detection | None:
+        """`update`, for those who only want to hear of keywords."""
+        return detection(start_ms, self.update(start_ms, probabilities))
+
+
+def detection(start_ms: float, result: Result) -> Detection | None:
+    """What a user is told of a result: a new keyword, neither silence nor an unknown word."""
+    if not result.is_new or not is_keyword(result.top):
+        return None
+    return Detection(result.top, start_ms / 1000, result.score)

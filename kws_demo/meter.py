@@ -1,0 +1,103 @@
+"""A live meter in one line of the terminal: level, score with the threshold drawn in it, cost against the budget."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from types import TracebackType
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+SILENT_DB = -90.0
+REDRAW_SECONDS = 0.08
+CLEAR = "\r\x1b[2K"
+
+
+class Reading(NamedTuple):
+    """What the meter shows of one hop."""
+
+    level_db: float  # of the input against full scale
+    keyword: str  # the likeliest one
+    score: float  # its averaged score
+    threshold: float  # the score it has to exceed
+    hop_ms: float  # of the model's call
+    budget_ms: float  # what the call may take
+    late: int
+    overflows: int
+    mode: str | None = None  # which mode of an adaptive model ran
+
+
+def level_db(block: np.ndarray) -> float:
+    """The root mean square of float samples in -1..1 as dB against full scale, at least -90."""
+    power = float(np.mean(np.square(block, dtype=np.float64))) if len(block) else 0.0
+    return max(SILENT_DB, 10 * math.log10(power)) if power > 0 else SILENT_DB
+
+
+def bar(share: float, width: int, mark: float | None = None) -> str:
+    """A bar of `width` cells filled up to `share` (0-1), with a line drawn at `mark`."""
+    filled = round(min(max(share, 0.0), 1.0) * width)
+    cells = ["█"] * filled + ["·"] * (width - filled)
+    if mark is not None:
+        cells[min(max(int(mark * width), 0), width - 1)] = "│"
+    return "".join(cells)
+
+
+def render(reading: Reading, columns: int = 100) -> str:
+    """One line of at most `columns` characters; the score bar is what gives way on a narrow terminal."""
+    level = f"{reading.level_db:4.0f} dB {bar(1 - reading.level_db / SILENT_DB, 8)} "
+    over = "!" if reading.hop_ms > reading.budget_ms else " "
+    mode = f" {reading.mode}" if reading.mode else ""
+    heard = "*" if reading.score > reading.threshold else " "
+    name = f"{reading.keyword[:12]:12s} {reading.score:4.2f}{heard}"
+    cost = f" {reading.hop_ms:6.2f}/{reading.budget_ms:g} ms{over}{mode} late {reading.late} lost {reading.overflows}"
+    width = min(40, columns - len(level) - len(name) - len(cost) - 2)
+    score = f"[{bar(reading.score, width, reading.threshold)}]" if width >= 4 else ""
+    return f"{level}{name}{score}{cost}"[:columns]
+
+
+class Meter:
+    """Draws readings over each other on a terminal, some ten times a second; elsewhere it draws nothing."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """A meter on `stream` (standard error)."""
+        self._stream = stream or sys.stderr
+        self.live = self._stream.isatty()
+        self._drawn = 0.0
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def due(self) -> bool:
+        """Whether it is time to draw again."""
+        return self.live and time.monotonic() - self._drawn >= REDRAW_SECONDS
+
+    def draw(self, reading: Reading) -> None:
+        """Draw over the last reading."""
+        if self.live:
+            self._drawn = time.monotonic()
+            self._write(CLEAR + render(reading, _columns(self._stream) - 1))
+
+    def clear(self) -> None:
+        """Take the line away, so that another one can be printed."""
+        if self.live:
+            self._write(CLEAR)
+
+    def _write(self, text: str) -> None:
+        encoding = self._stream.encoding or "ascii"
+        self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        self._stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

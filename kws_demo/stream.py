@@ -1,0 +1,164 @@
+"""The listening loop: blocks of audio through a listener and a decider, in flat memory, and what it cost."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from exporters.listener import Listener, Scores
+from kws_demo.decide import Decider, Detection, Result, detection
+from toolkit.files import write_bytes
+
+SAVED_SECONDS = 2
+
+
+class Hop(NamedTuple):
+    """What is known after one hop, for a meter or a log."""
+
+    block: np.ndarray  # float32 [hop_samples]
+    scores: Scores
+    result: Result
+    late: int  # so far
+    overflows: int  # so far
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What listening cost; processing is scoring and deciding, without waiting for audio and drawing."""
+
+    hops: int
+    late: int  # hops that took longer, all told, than the audio in them
+    overflows: int  # gaps the source reported
+    ms_per_second: float  # of processing, per second of audio
+    p99_ms: float  # of the processing of a hop, within 1 %
+    seconds: float  # of audio
+    interrupted: bool = False  # by Ctrl-C
+
+
+class Histogram:
+    """Percentiles of any number of durations in bounded memory: bins of 1 % from a microsecond to 100 seconds."""
+
+    LOWEST_MS, RATIO, BINS = 1e-3, 1.01, 1856
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(self.BINS, np.int64)
+
+    def add(self, duration_ms: float) -> None:
+        """Count one duration."""
+        place = math.log(max(duration_ms, self.LOWEST_MS) / self.LOWEST_MS, self.RATIO)
+        self.counts[min(int(place), self.BINS - 1)] += 1
+
+    def percentile_ms(self, share: float) -> float:
+        """The smallest duration that at least `share` (0-1) of them do not exceed, within 1 %; 0 of none."""
+        total = int(self.counts.sum())
+        if total == 0:
+            return 0.0
+        place = int(np.searchsorted(np.cumsum(self.counts), math.ceil(share * total)))
+        return float(self.LOWEST_MS * self.RATIO ** (place + 0.5))
+
+
+class Tally:
+    """Adds up what the hops cost."""
+
+    def __init__(self, hop_ms: float) -> None:
+        self.hop_ms = hop_ms
+        self.hops = self.late = 0
+        self.total_ms = 0.0
+        self.histogram = Histogram()
+
+    def add(self, processing_ms: float, is_late: bool) -> None:
+        """Count one hop of audio and its processing."""
+        self.hops += 1
+        self.late += is_late
+        self.total_ms += processing_ms
+        self.histogram.add(processing_ms)
+
+    def summary(self, overflows: int, interrupted: bool) -> Summary:
+        """All of it."""
+        seconds = self.hops * self.hop_ms / 1000
+        per_second = self.total_ms / seconds if seconds else 0.0
+        p99_ms = self.histogram.percentile_ms(0.99)
+        return Summary(self.hops, self.late, overflows, per_second, p99_ms, seconds, interrupted)
+
+
+def listen(
+    listener: Listener,
+    blocks: Iterable[np.ndarray],
+    decider: Decider,
+    on_detection: Callable[[Detection], None],
+    on_hop: Callable[[Hop], None] | None = None,
+    save_dir: Path | None = None,
+) -> Summary:
+    """Listen to blocks float32 [hop_samples] until they end, or until Ctrl-C.
+
+    A result belongs to the window that ends with the audio consumed so far, so a word at the very beginning has a
+    negative `start_s`. After the last block a window of silence follows, so that the last word is decided too; it
+    counts as no audio. With `save_dir` the last 2 s before each detection are kept as WAV files.
+
+    Raises:
+        MilliwiseError: the source or the listener fails, or a recording cannot be saved.
+    """
+    listener.reset()
+    decider.reset()
+    tally = Tally(1000 * listener.hop_samples / listener.rate)
+    recent: deque[np.ndarray] = deque(maxlen=math.ceil(SAVED_SECONDS * listener.rate / listener.hop_samples))
+    interrupted = False
+    try:
+        for count, (block, is_audio) in enumerate(_with_silence(blocks, listener), 1):
+            begun = time.perf_counter()
+            start_ms = count * tally.hop_ms - listener.metadata.window_ms
+            scores = listener.push(block)
+            result = decider.update(start_ms, scores.probabilities)
+            processing_ms = _since_ms(begun)
+            recent.append(block)
+            if found := detection(start_ms, result):
+                on_detection(found)
+                if save_dir is not None:
+                    save(save_dir, found, np.concatenate(recent), listener.rate)
+            if is_audio and on_hop is not None:
+                on_hop(Hop(block, scores, result, tally.late, _overflows(blocks)))
+            if is_audio:
+                tally.add(processing_ms, is_late=_since_ms(begun) > tally.hop_ms)
+    except KeyboardInterrupt:
+        interrupted = True
+    return tally.summary(_overflows(blocks), interrupted)
+
+
+def save(folder: Path, found: Detection, audio: np.ndarray, rate_hz: int) -> Path:
+    """Write what led to a detection as 16-bit WAV, named by the time, the keyword and the score; returns its path.
+
+    Raises:
+        MilliwiseError: the folder cannot be written, or the disk is full.
+    """
+    word = "".join(c if c.isalnum() or c in "-_" else "_" for c in found.keyword)[:40]
+    path = Path(folder) / f"{datetime.now():%Y%m%d-%H%M%S}_{found.start_s:.3f}s_{word}_{found.score:.2f}.wav"
+    content = io.BytesIO()
+    soundfile.write(content, audio, rate_hz, format="WAV", subtype="PCM_16")
+    write_bytes(path, content.getvalue())
+    return path
+
+
+def _with_silence(blocks: Iterable[np.ndarray], listener: Listener) -> Iterator[tuple[np.ndarray, bool]]:
+    for block in blocks:
+        yield block, True
+    silence = np.zeros(listener.hop_samples, np.float32)
+    for _ in range(math.ceil(listener.metadata.window_ms / 1000 * listener.rate / listener.hop_samples)):
+        yield silence, False
+
+
+def _since_ms(begun: float) -> float:
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _overflows(blocks: Iterable[np.ndarray]) -> int:
+    return int(getattr(blocks, "overflows", 0))

@@ -1,0 +1,173 @@
+"""The commands that listen: `milliwise stream` and `milliwise devices`; neither needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.budget import Budget
+from toolkit.cli import json_option, report
+from toolkit.errors import MilliwiseError
+
+if TYPE_CHECKING:  # these need onnxruntime or soundfile, which help must not wait for
+    import numpy as np
+
+    from exporters.listener import Listener
+    from kws_demo.decide import Decider, Detection
+    from kws_demo.meter import Meter
+    from kws_demo.stream import Hop, Summary
+
+JSON_LINES = "Print JSON lines on standard output: one for each detection, then a summary."
+BUDGET = "Milliseconds the meter shows each hop against, instead of the listener's own budget."
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--device", metavar="NAME|INDEX", help="Microphone, as `milliwise devices` lists them.")
+@click.option("--wav", type=click.Path(path_type=Path), help="Listen to a recording instead of a microphone.")
+@click.option(
+    "--stdin", "use_stdin", is_flag=True, help="Listen to raw 16-bit little-endian mono samples; needs --rate."
+)
+@click.option("--rate", "rate_hz", type=int, help="Sample rate of --stdin in Hz.")
+@click.option("--budget-ms", type=click.FloatRange(min=0, min_open=True), help=BUDGET)
+@click.option("--save-dir", type=click.Path(path_type=Path), help="Save the 2 s before each detection here, as WAV.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="Score a keyword has to exceed, instead of the listener's."
+)
+@click.option("--json", "as_json", is_flag=True, help=JSON_LINES)
+def stream(
+    model: Path | None, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None,
+    budget_ms: float | None, save_dir: Path | None, threshold: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Listen for keywords with the listener MODEL (.onnx): from the microphone, a recording or standard input.
+
+    A line for each keyword: `start_s` is the start, in the stream, of the one-second window it was heard in.
+    """
+    from exporters.listener import Listener
+    from kws_demo.meter import Meter
+    from kws_demo.stream import listen
+
+    _check_source(device, wav, use_stdin, rate_hz)
+    if model is None:
+        raise MilliwiseError("no listener is named: make one with milliwise demo, then milliwise stream MODEL.onnx")
+    listener = Listener.open(model)
+    decider = _decider(listener, threshold)
+    with _source(listener.hop_samples, device, wav, use_stdin, rate_hz) as blocks, Meter() as meter:
+        on_hop = _on_hop(meter, listener, decider, budget_ms)
+        summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, save_dir)
+    _report_summary(summary, as_json)
+
+
+@click.command()
+@json_option
+def devices(as_json: bool) -> None:
+    """List the microphones and the known targets."""
+    from kws_demo.audio import printable
+    from kws_demo.microphone import microphones
+
+    found = microphones()
+    lines = [
+        f"{each['index']:3d} {'*' if each['default'] else ' '} {printable(each['name'])}"
+        f"  ({each['rate_hz']} Hz, {each['channels']} channels)"
+        for each in found
+    ]
+    text = "\n".join(["microphones (* default):", *(lines or ["  none"]), "targets:", "  local"])
+    report(as_json, {"microphones": found, "targets": [{"name": "local"}]}, text)
+
+
+def _check_source(device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None) -> None:
+    if sum([device is not None, wav is not None, use_stdin]) > 1:
+        raise MilliwiseError("--device, --wav and --stdin exclude each other: give one of them")
+    if use_stdin != (rate_hz is not None):
+        raise MilliwiseError("--stdin and --rate go together: --stdin --rate 16000")
+    if use_stdin and sys.stdin.isatty():
+        raise MilliwiseError("nothing is piped into --stdin: arecord -f S16_LE -r 16000 -c 1 | milliwise stream ...")
+
+
+def _source(
+    hop: int, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None
+) -> AbstractContextManager[Iterable[np.ndarray]]:
+    from kws_demo.audio import read_wav, stdin_blocks, wav_blocks
+    from kws_demo.microphone import Microphone
+
+    if wav is not None:
+        audio, notes = read_wav(wav)
+        for note in notes:
+            click.echo(note, err=True)
+        return nullcontext(wav_blocks(audio, hop))
+    if use_stdin and rate_hz is not None:
+        return nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop))
+    return Microphone(int(device) if device and device.isdecimal() else device, hop)
+
+
+def _decider(listener: Listener, threshold: float | None) -> Decider:
+    from kws_demo.decide import Decider, Decision
+
+    settings = Decision(**listener.metadata.decision)
+    if threshold is not None:
+        settings = dataclasses.replace(settings, threshold=threshold)
+    return Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, settings)
+
+
+def _on_detection(meter: Meter, as_json: bool) -> Callable[[Detection], None]:
+    def show(found: Detection) -> None:
+        meter.clear()
+        line = {"keyword": found.keyword, "start_s": round(found.start_s, 3), "score": round(found.score, 4)}
+        report(as_json, line, f"{found.start_s:9.2f} s  {found.keyword}  {found.score:.2f}")
+
+    return show
+
+
+def _on_hop(
+    meter: Meter, listener: Listener, decider: Decider, budget_ms: float | None
+) -> Callable[[Hop], None] | None:
+    from kws_demo.meter import Reading, level_db
+
+    limit_ms = budget_ms or _own_budget_ms(listener)
+    modes = [mode["name"] for mode in listener.metadata.modes]
+
+    def draw(hop: Hop) -> None:
+        if not meter.due():
+            return
+        place = 2 + int(decider.average[2:].argmax())
+        mode = hop.scores.mode
+        name = None if mode is None else modes[mode] if 0 <= mode < len(modes) else str(mode)
+        score = float(decider.average[place])
+        level = level_db(hop.block)
+        cost = (hop.scores.elapsed_ms, limit_ms, hop.late, hop.overflows, name)
+        meter.draw(Reading(level, decider.labels[place], score, decider.settings.threshold, *cost))
+
+    return draw if meter.live else None
+
+
+def _own_budget_ms(listener: Listener) -> float:
+    """The listener's budget if it is one of time, else the hop itself, after which the next one is due."""
+    if listener.metadata.budget is not None:
+        budget = Budget.parse(listener.metadata.budget)
+        if budget.metric == "latency_ms":
+            return budget.limit
+    return 1000 * listener.hop_samples / listener.rate
+
+
+def _report_summary(summary: Summary, as_json: bool) -> None:
+    """The last line; exits with 130 after Ctrl-C, as every command does."""
+    line = {
+        "hops": summary.hops,
+        "late": summary.late,
+        "overflows": summary.overflows,
+        "ms_per_second": round(summary.ms_per_second, 4),
+        "p99_ms": round(summary.p99_ms, 4),
+    }
+    text = (
+        f"{summary.seconds:.1f} s in {summary.hops} hops: {summary.ms_per_second:.2f} ms of work per second of audio, "
+        f"99 % of hops within {summary.p99_ms:.2f} ms, {summary.late} late, {summary.overflows} gaps in the audio"
+    )
+    report(as_json, line, text)
+    if summary.interrupted:
+        click.get_current_context().exit(130)

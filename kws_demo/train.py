@@ -1,0 +1,197 @@
+"""Speech as the training loop takes it: augmented batches, the listener's loss, and accuracy with its error."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
+from kws_demo.data import Clips, SpeechData
+from toolkit.supernet import SuperNetwork, recalibrate
+from toolkit.training import predict
+
+CLIP_SAMPLES = 16_000
+CONTEXT_SAMPLES = 9_600
+BATCH = 128
+EARLY_WEIGHT = 0.2
+Item = TypeVar("Item")
+Batch = tuple[Tensor, Tensor]
+
+
+class Speech:
+    """Features and labels of the three parts of the data, made by a network's own front-end.
+
+    A training example is what a stream would have heard: some context, then a second that ends with the word.
+
+    Args:
+        data: clips.
+        stem: front-end, on the CPU.
+        hop_samples: of the listener; an example is a whole number of hops.
+        device: where the features go.
+    """
+
+    def __init__(self, data: SpeechData, stem: nn.Module, hop_samples: int, seed: int, device: str = "cpu") -> None:
+        self.data = data
+        self.stem = stem
+        self.seed = seed
+        self.device = device
+        length = math.ceil((CLIP_SAMPLES + CONTEXT_SAMPLES) / hop_samples) * hop_samples
+        self.context_samples = length - CLIP_SAMPLES
+        self.early_hops = SPEECH_FREE_SAMPLES // hop_samples
+        self._augmenter = Augmenter(data.noise, seed, context_samples=self.context_samples)
+        self._audio = torch.from_numpy(data.train.audio)
+        self._labels = torch.from_numpy(data.train.label)
+        self._evaluation: dict[str, list[Batch]] = {}
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return max(1, len(self._labels) // BATCH)
+
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """The augmented batches of an epoch, the same whenever that epoch is asked for."""
+        return prefetched(self._augmented(epoch))
+
+    def _augmented(self, epoch: int) -> Iterator[Batch]:
+        generator = self._augmenter.generator.manual_seed(self.seed * 7919 + epoch)
+        order = torch.randperm(len(self._labels), generator=generator)
+        for step in range(self.steps):
+            chosen = order[step * BATCH : (step + 1) * BATCH]
+            labels = self._labels[chosen]
+            with torch.no_grad():
+                features = self.stem(self._augmenter(self._audio[chosen], labels))
+                features = spec_augment(features, generator)
+            yield features.to(self.device), labels.to(self.device)
+
+    def evaluation(self, part: str) -> list[Batch]:
+        """The plain clips of `train`, `validation` or `test`, after silence."""
+        if part not in self._evaluation:
+            clips: Clips = getattr(self.data, part)
+            self._evaluation[part] = list(self._plain(clips))
+        return self._evaluation[part]
+
+    def _plain(self, clips: Clips) -> Iterator[Batch]:
+        for start in range(0, len(clips.label), BATCH):
+            audio = torch.from_numpy(clips.audio[start : start + BATCH])
+            with torch.no_grad():
+                features = self.stem(evaluation_batch(audio, self.context_samples))
+            yield features.to(self.device), torch.from_numpy(clips.label[start : start + BATCH]).to(self.device)
+
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The listener's loss for these examples."""
+        return lambda logits, labels: listener_loss(logits, labels, self.early_hops)
+
+    def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
+        """Recalibrate the BatchNorms of a network (or a sub-network of it) on augmented training examples."""
+        chosen = [batch for batch, _index in zip(self._augmented(10_000), range(batches), strict=False)]
+
+        def forward_all() -> None:
+            for features, _labels in chosen:
+                network.from_features(features, kept)
+
+        recalibrate(network, forward_all)
+
+
+def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:
+    """Cross-entropy after the last hop; and before anything was said, and all through silence, the answer is silence.
+
+    Without the second part a listener that starts from empty caches says anything at first.
+
+    Args:
+        logits: [batch, hops, labels].
+        labels: [batch], 0 for silence.
+        early_hops: first hops of every example that are free of speech.
+    """
+    last = functional.cross_entropy(logits[:, -1], labels, label_smoothing=0.05)
+    quiet = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    quiet[:, :early_hops] = True
+    quiet[labels == 0] = True
+    if not quiet.any():
+        return last
+    early = logits[quiet]
+    return last + EARLY_WEIGHT * functional.cross_entropy(early, early.new_zeros(len(early), dtype=torch.long))
+
+
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next one made by a thread while one is used."""
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=2)
+    stopped = threading.Event()
+
+    def offer(entry: tuple[Item | None, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def fill() -> None:
+        try:
+            for item in items:
+                offer((item, None))
+                if stopped.is_set():
+                    return
+            offer((None, None))
+        except BaseException as error:  # handed to the consumer, whatever it is
+            offer((None, error))
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often the label with the highest score after the last hop is right.
+
+    Attributes:
+        share: over all clips.
+        error: standard error of `share`.
+        between_words: over keyword clips, the highest score among the keywords.
+        clips: their number.
+        confusion: [true label][given label] counts.
+    """
+
+    share: float
+    error: float
+    between_words: float
+    clips: int
+    confusion: NDArray[np.int64]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self.__dict__, "confusion": self.confusion.tolist()}
+
+
+def accuracy(network: SuperNetwork, batches: Iterable[Batch], kept: Iterable[str] | None = None) -> Accuracy:
+    """Accuracy of a network in evaluation mode on plain clips."""
+    pairs = [(logits[:, -1].cpu(), labels.cpu()) for logits, labels in predict(network, batches, kept)]
+    logits, labels = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+    given, count = logits.argmax(1), logits.shape[1]
+    confusion = torch.bincount(labels * count + given, minlength=count * count).reshape(count, count)
+    share = float((given == labels).double().mean())
+    words = labels >= 2
+    between = float((logits[words, 2:].argmax(1) + 2 == labels[words]).double().mean()) if words.any() else math.nan
+    clips = len(labels)
+    # One clip is added on either side, so that a perfect score on few clips does not claim to be exact.
+    smoothed = (share * clips + 1) / (clips + 2)
+    return Accuracy(share, math.sqrt(smoothed * (1 - smoothed) / clips), between, clips, confusion.numpy())

@@ -1,0 +1,85 @@
+"""Check a budget: an exported file, called once per hop in fresh processes, against its limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profilers.clock import CHECK_CALLS, time_paced, upper_quantile_rank
+from profilers.device import difference, fingerprint
+from profilers.target import Target
+from toolkit.budget import Budget
+from toolkit.errors import MilliwiseError, ProfileMismatch
+from toolkit.profile import DeviceProfile
+
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Paced latency of a whole file. `kept`: the upper 95 % confidence bound of the budget's statistic is in the limit."""
+
+    p50_ms: float
+    p95_ms: float
+    p95_upper_ms: float
+    p99_ms: float
+    upper_ms: float
+    calls: int
+    hop_ms: int
+    budget: str
+    kept: bool
+    noisy: bool
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return dict(self.__dict__)
+
+
+def check_budget(
+    model: Path | bytes,
+    budget: Budget,
+    target: Target,
+    *,
+    hop_ms: int,
+    calls: int = CHECK_CALLS,
+    threads: int = 1,
+    profile: DeviceProfile | None = None,
+    title: str = "checking the budget",
+) -> Check:
+    """Call the file `calls` times over two fresh processes.
+
+    Args:
+        hop_ms: how often it is called in use.
+        profile: of this target; it allows to shorten the gaps between calls and to map what is measured to the hop.
+            Without one every gap is a whole hop.
+
+    Raises:
+        MilliwiseError: the budget is not one of time, or there are too few calls for its bound.
+    """
+    if budget.metric != "latency_ms":
+        raise MilliwiseError(f"the budget {budget} is not one of time: check takes milliseconds, such as '2 ms'")
+    share = SHARES[budget.statistic]
+    rank, rank95 = upper_quantile_rank(calls, share), upper_quantile_rank(calls)
+    gap_ms = float(hop_ms) if profile is None else min(profile.latency.shortened_gap_ms, hop_ms)
+    timing = time_paced(model, target, hop_ms=hop_ms, gap_ms=gap_ms, calls=calls, threads=threads, title=title)
+    values = np.sort(timing.values_ms)
+    if profile is not None and gap_ms < hop_ms:
+        values = profile.latency.shortened.base + profile.latency.shortened.slope * values
+    p50, p95, p99 = (float(values[int(np.ceil(part * calls)) - 1]) for part in SHARES.values())
+    upper = float(values[rank - 1])
+    return Check(
+        p50, p95, float(values[rank95 - 1]), p99, upper, calls, hop_ms, str(budget), upper <= budget.limit, timing.noisy
+    )
+
+
+def require_same_machine(profile: DeviceProfile) -> None:
+    """Refuse to measure here with the profile of another machine or runtime.
+
+    Raises:
+        ProfileMismatch: the first difference, with both values.
+    """
+    if differs := difference(profile.fingerprint, fingerprint()):
+        raise ProfileMismatch(f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on this one")

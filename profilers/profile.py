@@ -1,0 +1,254 @@
+"""Profile a device: time every distinct edge and some whole networks, fit the latency model, hold it against others."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from exporters.onnx import OPSET, to_onnx, with_properties
+from profilers.clock import Timing, time_paced, time_tight
+from profilers.counts import count
+from profilers.device import fingerprint
+from profilers.latency import (
+    Fitted,
+    Work,
+    context_models,
+    edge_work,
+    fit,
+    paced_lines,
+    priors,
+    relative_line,
+    sample_networks,
+    spearman,
+)
+from profilers.target import Target
+from toolkit.files import read_json, write_json
+from toolkit.graph import Architecture
+from toolkit.profile import DeviceProfile, EdgeCost, HeldOut, LatencyModel
+from toolkit.progress import progress
+from toolkit.spaces import Space
+from toolkit.supernet import SuperNetwork
+
+SHORT_GAP_MS = 50.0
+FRAME_MS = 10
+RATE_PER_MS = 16
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured. The defaults take about 65 s for `kws-ds`.
+
+    Attributes:
+        fitted: whole networks the latency model is fitted on.
+        held_out: whole networks it is then judged on.
+        paced: networks timed at the pace of a stream, spread from the cheapest to the dearest.
+        short_calls: calls of each at the shortened gap.
+        hop_calls: calls of each at the hop itself.
+        rounds: interleaved blocks of each tight-loop timing.
+    """
+
+    fitted: int = 60
+    held_out: int = 48
+    paced: int = 12
+    short_calls: int = 30
+    hop_calls: int = 6
+    rounds: int = 12
+
+
+def profile_device(
+    space: Space, target: Target, *, threads: int = 1, hop_ms: int = 200, seed: int = 0, effort: Effort | None = None, partial: Path | None = None
+) -> DeviceProfile:
+    """Measure what every edge of a space costs on a target.
+
+    Args:
+        threads: of onnxruntime.
+        hop_ms: how often the listener will be called.
+        partial: file that keeps what is measured so far; with the same arguments the work continues from it.
+
+    Raises:
+        MilliwiseError: the target fails, a model does not run there, or the hop does not fit the space.
+    """
+    effort = effort or Effort()
+    begun = time.monotonic()
+    network = space.build(hop_ms=hop_ms).eval()
+    graph = network.graph
+    identity = {"digest": graph.digest(), "target": target.name, "threads": threads, "hop_ms": hop_ms, "seed": seed, **dataclasses.asdict(effort)}
+    store = _Store(partial, identity)
+    plan = _Plan(network, hop_ms, sample_networks(graph, effort.fitted + effort.held_out, seed), effort)
+
+    def tight() -> dict[str, Any]:
+        title = f"timing {len(plan.context)} parts and {len(plan.networks)} networks"
+        found = time_tight(plan.models(), target, threads=threads, rounds=effort.rounds, seed=seed, title=title)
+        return {name: dataclasses.asdict(timing) for name, timing in found.items()}
+
+    timings = {name: Timing(**row) for name, row in store.keep("tight", tight).items()}
+    best = {name: timing.best_ms for name, timing in timings.items()}
+    prior = priors(plan.work, best)
+    same_as = {name: item.same_as for name, item in plan.work.items()}
+    fitted_on, held_out = plan.networks[: effort.fitted], plan.networks[effort.fitted :]
+    model = fit(graph, same_as, prior, fitted_on, [best[plan.name(kept)] for kept in fitted_on])
+    latency, paced_noisy = _latency(plan, model, best, target, threads, store)
+    noisy_share = sum(timing.noisy for timing in timings.values()) / len(timings)
+    profile = DeviceProfile(
+        space=space.name,
+        digest=graph.digest(),
+        target=target.name,
+        fingerprint=fingerprint(),
+        threads=threads,
+        hop_ms=hop_ms,
+        onnxruntime=str(fingerprint()["onnxruntime"]),
+        measured={"clock": "tight: least block median; paced: once per hop", "opset": OPSET, "seed": seed, **dataclasses.asdict(effort)},
+        edges=_edges(plan.work, model, prior, timings),
+        latency=latency,
+        held_out=judge(plan, model, best, held_out),
+        noisy=noisy_share > 0.25 or paced_noisy,
+        seconds=round(time.monotonic() - begun + store.seconds_before, 1),
+    )
+    store.remove()
+    return profile
+
+
+class _Plan:
+    """Which models are timed, and under which names."""
+
+    def __init__(self, network: SuperNetwork, hop_ms: int, networks: Sequence[Architecture], effort: Effort) -> None:
+        self.network = network
+        self.hop_samples = hop_ms * RATE_PER_MS
+        features = network.stem(_silence(self.hop_samples))
+        self.features_shape = tuple(features.shape)
+        self.work = edge_work(network, self.features_shape)
+        self.networks = list(networks)
+        self.context = context_models(self.work)
+        self._names = {kept: f"network {index}" for index, kept in enumerate(self.networks)}
+        by_size = sorted(self.networks[: effort.fitted], key=lambda kept: (len(kept), sorted(kept)))
+        places = np.linspace(0, len(by_size) - 1, max(2, effort.paced - 1)).round().astype(int)
+        self.paced = [*dict.fromkeys(by_size[place] for place in places), network.graph.full]
+
+    def name(self, kept: Architecture) -> str:
+        return self._names[kept]
+
+    def models(self) -> dict[str, bytes]:
+        """Everything timed in a tight loop: edges in context, networks without front-end, the paced ones with it."""
+        bodies = {self.name(kept): self._write(kept, front_end=False) for kept in self.networks}
+        return {**self.context, **bodies, **{f"whole {index}": model for index, model in enumerate(self.whole())}}
+
+    def whole(self) -> list[bytes]:
+        """The whole files of the networks that are paced."""
+        return [self._write(kept, front_end=True) for kept in self.paced]
+
+    def _write(self, kept: Architecture, front_end: bool) -> bytes:
+        network = self.network.select(kept)
+        if front_end:
+            return with_properties(to_onnx(network, (1, self.hop_samples)), {})
+        network.stem = nn.Identity()
+        return with_properties(to_onnx(network, self.features_shape), {})
+
+
+def _silence(samples: int) -> Any:
+    import torch
+
+    return torch.zeros(1, samples)
+
+
+def _latency(
+    plan: _Plan, model: Fitted, best: Mapping[str, float], target: Target, threads: int, store: _Store
+) -> tuple[LatencyModel, bool]:
+    """The maps from tight to paced and from the shortened gap to the hop, each network in a fresh process."""
+    hop_ms = plan.hop_samples / RATE_PER_MS
+    effort_calls = store.identity["short_calls"], store.identity["hop_calls"]
+    gap_ms = min(SHORT_GAP_MS, hop_ms)
+    rows = []
+    with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
+        for index, content in enumerate(plan.whole()):
+
+            def paced(content: bytes = content) -> dict[str, Any]:
+                found = {}
+                for name, gap, calls in (("short", gap_ms, effort_calls[0]), ("hop", hop_ms, effort_calls[1])):
+                    timing = time_paced(content, target, hop_ms=hop_ms, gap_ms=gap, calls=calls, processes=1, threads=threads, title="")
+                    found[name], found[f"{name}_noisy"] = list(timing.values_ms), timing.noisy
+                return found
+
+            rows.append(store.keep(f"paced {index}", paced))
+            advance(1)
+    short = [np.asarray(row["short"]) for row in rows]
+    at_hop = np.array([np.median(row["hop"]) for row in rows])
+    shortened = relative_line(np.array([np.median(calls) for calls in short]), at_hop)
+    whole = [best[f"whole {index}"] for index in range(len(rows))]
+    lines, error = paced_lines(whole, [shortened.base + shortened.slope * calls for calls in short])
+    graph = plan.network.graph
+    front_end = [max(0.0, seen - model(graph, graph.live(kept))) for seen, kept in zip(whole, plan.paced, strict=True)]
+    noisy = sum(row["short_noisy"] for row in rows) > len(rows) / 4
+    return LatencyModel(float(np.median(front_end)), model.base_ms, model.join_ms, lines, shortened, gap_ms, error), noisy
+
+
+def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Sequence[Architecture]) -> HeldOut:
+    """Predicted against measured tight-loop ms, front-end not included, of networks the model has not seen."""
+    predicted = [model(plan.network.graph, kept) for kept in networks]
+    measured = [best[plan.name(kept)] for kept in networks]
+    errors = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
+    rows = tuple(
+        {"kept": sorted(kept), "predicted_ms": p, "measured_ms": m} for kept, p, m in zip(networks, predicted, measured, strict=True)
+    )
+    return HeldOut(
+        nets=len(networks),
+        mape=float(errors.mean()),
+        within_5=float((errors <= 0.05).mean()),
+        within_10=float((errors <= 0.10).mean()),
+        spearman=spearman(predicted, measured),
+        rows=rows,
+    )
+
+
+def _edges(work: Mapping[str, Work], model: Fitted, prior: Mapping[str, float], timings: Mapping[str, Timing]) -> dict[str, EdgeCost]:
+    counted = {name: count(item.module, item.input_shape) for name, item in work.items() if item.same_as == name}
+    rows = {}
+    for name, item in work.items():
+        counts, timing = counted[item.same_as], timings.get(f"{item.same_as} x1")
+        rows[name] = EdgeCost(
+            latency_ms=model.edges_ms[name],
+            isolated_ms=None if timing is None else prior[name],
+            spread=0.0 if timing is None else timing.spread,
+            memory_bytes=counts.memory_bytes,
+            steps=0 if timing is None else 1,
+            multiply_adds=counts.multiply_adds,
+            parameters=counts.parameters,
+            uncounted=counts.uncounted,
+            same_as=None if item.same_as == name else item.same_as,
+        )
+    return rows
+
+
+class _Store:
+    """What is measured so far, on disk after every part, so that an interrupted profile loses only the part in flight."""
+
+    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.identity = {**identity, "device": fingerprint()}
+        self.parts: dict[str, Any] = {}
+        self.seconds_before = 0.0
+        self._begun = time.monotonic()
+        if path is not None and path.exists():
+            stored = read_json(path, "unfinished profile")
+            if stored.get("identity") == self.identity:
+                self.parts, self.seconds_before = stored["parts"], stored["seconds"]
+
+    def keep(self, name: str, measure: Any) -> Any:
+        """The part of that name: what was stored, or what `measure` gives now."""
+        if name not in self.parts:
+            self.parts[name] = measure()
+            if self.path is not None:
+                seconds = self.seconds_before + time.monotonic() - self._begun
+                write_json(self.path, {"identity": self.identity, "seconds": seconds, "parts": self.parts})
+        return self.parts[name]
+
+    def remove(self) -> None:
+        """The profile is complete."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""A stand-in for sounddevice, so that the microphone is tested on machines without one."""
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kws_demo import microphone
+
+
+class PortAudioError(Exception):
+    pass
+
+
+class FakeSound(types.ModuleType):
+    """A stand-in for sounddevice: two microphones and a loudspeaker; the stream gives what `script` says at once."""
+
+    PortAudioError = PortAudioError
+
+    def __init__(self) -> None:
+        super().__init__("sounddevice")
+        self.default = types.SimpleNamespace(device=(2, 0))
+        self.script: list[tuple[np.ndarray, bool]] = []  # chunks [frames, channels], with PortAudio's overflow flag
+        self.refused_channels: set[int] = set()
+        self.opened: list[dict[str, Any]] = []
+        self.closed = 0
+        self.InputStream = lambda **options: FakeStream(self, options)
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        names = [("speaker", 0, 44100.0), ("USB mic", 2, 44100.0), ("built-in \x1b[31mmic", 1, 16000.0)]
+        return [{"name": n, "max_input_channels": c, "default_samplerate": rate} for n, c, rate in names]
+
+
+class FakeStream:
+    def __init__(self, sound: FakeSound, options: dict[str, Any]) -> None:
+        self.sound, self.options = sound, options
+        if options["channels"] in sound.refused_channels:
+            raise PortAudioError("Invalid number of channels [PaErrorCode -9998]")
+        sound.opened.append(options)
+
+    def start(self) -> None:
+        for chunk, overflow in self.sound.script:
+            self.options["callback"](chunk, len(chunk), None, types.SimpleNamespace(input_overflow=overflow))
+
+    def close(self, ignore_errors: bool = True) -> None:
+        self.sound.closed += 1
+
+
+@pytest.fixture
+def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
+    fake = FakeSound()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr(microphone, "PATIENCE_SECONDS", 0.01)
+    return fake

@@ -1,0 +1,238 @@
+"""Sources of audio: recordings of every kind, standard input in any pieces, and a microphone that is a fake one."""
+
+import io
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from fake_sound import FakeSound, sound  # noqa: F401 (a fixture)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kws_demo.audio import read_wav, reblock, stdin_blocks, wav_blocks
+from kws_demo.microphone import Microphone, choose, microphones
+from toolkit.errors import MilliwiseError
+
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 4000).astype(np.float32)
+RIGHT_HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+
+
+def wav_bytes(audio: np.ndarray, rate_hz: int = 16000, subtype: str = "PCM_16", kind: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate_hz, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def saved(folder: Path, content: bytes, name: str = "a.wav") -> Path:
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def test_a_recording_in_the_right_form_is_taken_as_it_is(tmp_path: Path) -> None:
+    audio, notes = read_wav(saved(tmp_path, wav_bytes(NOISE)))
+    assert audio.dtype == np.float32 and notes == []
+    np.testing.assert_allclose(audio, NOISE, atol=1 / 32768)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "error"), [("PCM_U8", 1 / 64), ("PCM_24", 1e-6), ("PCM_32", 1e-6), ("DOUBLE", 1e-7)]
+)
+def test_every_width_is_converted_and_said(subtype: str, error: float, tmp_path: Path) -> None:
+    audio, notes = read_wav(saved(tmp_path, wav_bytes(NOISE, subtype=subtype)))
+    np.testing.assert_allclose(audio, NOISE, atol=error)
+    assert len(notes) == 1 and "a.wav: 16000 Hz" in notes[0] and "converted to 16000 Hz mono" in notes[0]
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11025, 22050, 44100, 48000, 192000])
+def test_every_rate_is_resampled_as_soxr_does_it_in_one_piece(rate_hz: int, tmp_path: Path) -> None:
+    audio, notes = read_wav(saved(tmp_path, wav_bytes(NOISE, rate_hz, "FLOAT")))
+    np.testing.assert_allclose(audio, soxr.resample(NOISE, rate_hz, 16000), atol=1e-5)
+    assert f"{rate_hz} Hz" in notes[0]
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    audio, notes = read_wav(saved(tmp_path, wav_bytes(np.stack([NOISE, 0 * NOISE, 0.5 * NOISE], 1), subtype="FLOAT")))
+    np.testing.assert_allclose(audio, 0.5 * NOISE, atol=1e-7)
+    assert "3 channels" in notes[0]
+
+
+def test_samples_beyond_full_scale_are_clipped(tmp_path: Path) -> None:
+    audio, _ = read_wav(saved(tmp_path, wav_bytes(8 * NOISE, subtype="FLOAT")))
+    np.testing.assert_allclose(audio, np.clip(8 * NOISE, -1, 1), atol=1e-6)
+
+
+def test_flac_is_read_as_well(tmp_path: Path) -> None:
+    audio, _ = read_wav(saved(tmp_path, wav_bytes(NOISE, kind="FLAC"), "a.flac"))
+    np.testing.assert_allclose(audio, NOISE, atol=1 / 32768)
+
+
+@given(st.data())
+@RIGHT_HERE
+def test_a_recording_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObject) -> None:
+    subtype = data.draw(st.sampled_from(["PCM_16", "PCM_24", "FLOAT", "ULAW"]))
+    content = wav_bytes(NOISE[:200], subtype=subtype)
+    cut = data.draw(st.integers(0, content.index(b"data") + 8 + 199))
+    with pytest.raises(MilliwiseError) as error:
+        read_wav(saved(tmp_path, content[:cut]))
+    assert "a.wav" in str(error.value) and str(error.value).isprintable()
+
+
+def test_a_header_from_a_pipe_does_not_know_its_length(tmp_path: Path) -> None:
+    content = bytearray(wav_bytes(NOISE))
+    place = content.index(b"data") + 4
+    content[4:8] = content[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    assert len(read_wav(saved(tmp_path, bytes(content)))[0]) == len(NOISE)
+
+
+@given(st.binary(max_size=120) | st.binary(max_size=80).map(lambda rest: wav_bytes(NOISE[:20])[:40] + rest))
+@RIGHT_HERE
+def test_arbitrary_bytes_raise_only_our_error(tmp_path: Path, content: bytes) -> None:
+    try:
+        audio, _ = read_wav(saved(tmp_path, content))
+    except MilliwiseError as error:
+        assert str(error).isprintable()
+    else:
+        assert np.isfinite(audio).all() and len(audio)
+
+
+def test_what_is_not_a_recording_is_refused(tmp_path: Path) -> None:
+    nan = NOISE.copy()
+    nan[7] = np.nan
+    cases = {
+        "is empty": saved(tmp_path, wav_bytes(NOISE[:0]), "none.wav"),
+        "is not audio": saved(tmp_path, b"word,start_ms\n", "labels.wav"),
+        "not numbers": saved(tmp_path, wav_bytes(nan, subtype="FLOAT"), "nan.wav"),
+        "out of range": saved(tmp_path, wav_bytes(NOISE, 10), "slow.wav"),
+        "No such file": tmp_path / "missing.wav",
+        "Is a directory": tmp_path,
+        "raw does not name": saved(tmp_path, b"ab", "samples.raw"),
+        "wav does not name": Path("a\0b.wav"),
+    }
+    for message, path in cases.items():
+        with pytest.raises(MilliwiseError, match=message) as error:
+            read_wav(path)
+        assert str(error.value).isprintable()
+
+
+@given(st.lists(st.integers(0, 30)), st.integers(1, 16))
+def test_blocks_hold_every_sample_however_it_was_cut(sizes: list[int], hop: int) -> None:
+    audio = np.linspace(-1, 1, sum(sizes), dtype=np.float32)
+    blocks = list(reblock(np.split(audio, np.cumsum(sizes)), hop))
+    assert all(block.shape == (hop,) and block.dtype == np.float32 for block in blocks)
+    joined = np.concatenate([np.zeros(0, np.float32), *blocks])
+    np.testing.assert_array_equal(joined, np.pad(audio, (0, -len(audio) % hop)))
+    assert [block.tolist() for block in wav_blocks(audio, hop)] == [block.tolist() for block in blocks]
+
+
+class Dribble(io.RawIOBase):
+    """A stream that gives what it has in pieces of its own."""
+
+    def __init__(self, content: bytes, sizes: list[int]) -> None:
+        self.content, self.sizes = content, sizes
+
+    def read(self, size: int = -1) -> bytes:
+        take = min(size, self.sizes.pop() if self.sizes else size)
+        piece, self.content = self.content[:take], self.content[take:]
+        return piece
+
+
+@given(st.lists(st.integers(1, 50), max_size=200), st.booleans())
+def test_standard_input_may_come_in_any_pieces(sizes: list[int], odd: bool) -> None:
+    samples = (NOISE * 32767).astype("<i2")
+    stream = Dribble(samples.tobytes() + b"\x7f" * odd, sizes)
+    heard = np.concatenate(list(stdin_blocks(stream, 16000, 320)))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(heard[: len(samples)], samples.astype(np.float32) / 32768)
+    assert len(heard) == -(-len(samples) // 320) * 320 and not heard[len(samples) :].any()
+
+
+def test_standard_input_is_resampled_with_state() -> None:
+    samples = (NOISE * 32767).astype("<i2")
+    heard = np.concatenate(list(stdin_blocks(io.BytesIO(samples.tobytes()), 44100, 160)))
+    expected = soxr.resample(samples.astype(np.float32) / 32768, 44100, 16000)
+    np.testing.assert_allclose(heard[: len(expected)], expected, atol=1e-5)
+
+
+def test_empty_standard_input_and_impossible_rates_are_refused() -> None:
+    with pytest.raises(MilliwiseError, match="standard input is empty"):
+        list(stdin_blocks(io.BytesIO(), 16000, 320))
+    for rate_hz in (0, -1, 10**9):
+        with pytest.raises(MilliwiseError, match="out of range"):
+            stdin_blocks(io.BytesIO(), rate_hz, 320)
+
+
+def heard_until_unplugged(mic: Microphone) -> np.ndarray:
+    blocks = []
+    with pytest.raises(MilliwiseError, match="unplugged"):
+        for block in mic:
+            blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def test_microphones_are_listed(sound: FakeSound) -> None:  # noqa: F811
+    assert microphones() == [
+        {"index": 1, "name": "USB mic", "rate_hz": 44100, "channels": 2, "default": False},
+        {"index": 2, "name": "built-in \x1b[31mmic", "rate_hz": 16000, "channels": 1, "default": True},
+    ]
+
+
+def test_a_microphone_is_chosen_by_name_index_or_default(sound: FakeSound) -> None:  # noqa: F811
+    found = microphones()
+    assert [choose(device, found)["index"] for device in (None, 1, "usb", "USB mic")] == [2, 1, 1, 1]
+    assert choose(None, found[:1])["index"] == 1  # no default one
+    for device in ("headset", 0, 7):
+        with pytest.raises(MilliwiseError, match=r"no microphone matches .*1 USB mic, 2 built-in") as error:
+            choose(device, found)
+        assert str(error.value).isprintable()
+    with pytest.raises(MilliwiseError, match="several microphones match 'mic'"):
+        choose("mic", found)
+    with pytest.raises(MilliwiseError, match="no microphone is connected"):
+        choose(None, [])
+
+
+def test_a_microphone_is_opened_at_its_own_rate_and_resampled_with_state(sound: FakeSound) -> None:  # noqa: F811
+    sound.script = [(np.stack([chunk, chunk], 1), False) for chunk in np.split(NOISE, 5)]
+    sound.refused_channels = {1}
+    with Microphone("usb", 160) as mic:
+        heard = heard_until_unplugged(mic)
+    assert [(each["samplerate"], each["channels"], each["device"]) for each in sound.opened] == [(44100, 2, 1)]
+    np.testing.assert_allclose(heard, soxr.resample(NOISE, 44100, 16000)[: len(heard)], atol=1e-5)
+    assert len(heard) >= 800 and mic.overflows == 0 and sound.closed == 1
+
+
+def test_overflows_of_the_card_and_of_the_ring_are_counted(sound: FakeSound) -> None:  # noqa: F811
+    chunk = np.zeros((320, 1), np.float32)
+    sound.script = [(chunk, index < 3) for index in range(210)]  # the ring holds 200 chunks of 20 ms
+    with Microphone(None, 320) as mic:
+        assert len(heard_until_unplugged(mic)) == 200 * 320
+    assert mic.overflows == 3 + 10
+
+
+def test_a_chunk_is_copied_because_portaudio_reuses_its_memory(sound: FakeSound) -> None:  # noqa: F811
+    chunk = np.ones((320, 1), np.float32)
+    sound.script = [(chunk, False)]
+    with Microphone(None, 320) as mic:
+        chunk[:] = 0
+        assert heard_until_unplugged(mic).tolist() == [1.0] * 320
+
+
+def test_a_microphone_that_cannot_be_opened(sound: FakeSound) -> None:  # noqa: F811
+    sound.refused_channels = {1, 2}
+    with pytest.raises(MilliwiseError, match=r"cannot open the microphone USB mic .*-9998"), Microphone("usb", 160):
+        pass
+
+
+def test_no_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    with pytest.raises(MilliwiseError, match="apt install libportaudio2, or pipe audio: arecord -f S16_LE"):
+        microphones()

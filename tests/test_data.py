@@ -1,0 +1,270 @@
+"""Speech data: what is trained on, what is tested on, that the two share no speaker, and what is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kws_demo.data import Clips, SpeechData, load_data, parse_spec
+from toolkit.errors import MilliwiseError
+
+pytest.importorskip("espeakng_loader")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+LABELS = ("_silence_", "_unknown_")
+PARTS = ("train", "validation", "test")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def record(folder: Path, speakers: int, takes: int = 2, prefix: str = "s", ending: str = "wav") -> None:
+    """Recordings SPEAKER_TAKE in a folder, each a tone of its own at half level."""
+    folder.mkdir(parents=True)
+    for speaker in range(speakers):
+        for take in range(takes):
+            tone = 0.5 * np.sin(np.arange(8000) * (0.05 + 0.01 * speaker + 0.001 * take))
+            soundfile.write(folder / f"{prefix}{speaker}_{take}.{ending}", tone, 16000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for word in ("ja", "nej"):
+        record(tmp_path / "words" / word, 20)
+    return tmp_path / "words"
+
+
+def parts(data: SpeechData) -> list[Clips]:
+    return [data.train, data.validation, data.test]
+
+
+def per_label(data: SpeechData, clips: Clips) -> dict[str, int]:
+    return {label: int((clips.label == number).sum()) for number, label in enumerate(data.labels)}
+
+
+def check_sound(data: SpeechData) -> None:
+    """What holds for all data: types, range, every label in every part, no speaker in two."""
+    speakers = [set(clips.speaker) for clips in parts(data)]
+    assert not speakers[0] & speakers[1] and not speakers[0] & speakers[2] and not speakers[1] & speakers[2]
+    for clips in parts(data):
+        assert (
+            clips.audio.dtype == np.float32
+            and clips.audio.shape == (len(clips.label), 16000)
+            and np.abs(clips.audio).max() <= 1
+        )
+        assert clips.label.dtype == np.int64 and len(clips.speaker) == len(clips.label)
+        assert set(clips.label.tolist()) == set(range(len(data.labels)))
+    silence = data.train.audio[data.train.label == 0]
+    assert (silence == 0).all(1).any() and np.abs(silence).max() > 0.001
+
+
+def test_synthetic_words_and_their_counts() -> None:
+    data = load_data("synth:yes, no,zoom in", seed=2, clips_per_word=100)
+    check_sound(data)
+    assert data.labels == (*LABELS, "yes", "no", "zoom in")
+    assert per_label(data, data.train) == {"_silence_": 40, "_unknown_": 300, "yes": 80, "no": 80, "zoom in": 80}
+    assert per_label(data, data.test)["yes"] == per_label(data, data.validation)["yes"] == 10
+    assert data.description["clips"]["train"] == per_label(data, data.train) and data.description["seed"] == 2
+    loudness = np.sqrt(np.mean(data.train.audio[data.train.label == 2] ** 2, 1))
+    assert loudness.min() > 0.005
+
+
+def test_the_seed_decides_everything() -> None:
+    one, same, other = (load_data("synth:yes,no", seed=seed, clips_per_word=20) for seed in (0, 0, 1))
+    for left, right in zip(parts(one), parts(same), strict=True):
+        assert np.array_equal(left.audio, right.audio) and left.speaker == right.speaker
+    assert set(one.test.speaker) != set(other.test.speaker)
+    with pytest.raises(MilliwiseError, match="-1"):
+        load_data("synth:yes,no", seed=-1)
+
+
+def test_a_folder_is_split_by_speaker(folder: Path) -> None:
+    data = load_data(str(folder))
+    check_sound(data)
+    assert data.labels == (*LABELS, "ja", "nej")
+    assert [per_label(data, clips)["ja"] for clips in parts(data)] == [32, 4, 4]
+    assert {f"s{i}" for i in range(20)} <= {speaker for clips in parts(data) for speaker in clips.speaker}
+    assert per_label(data, data.train)["_unknown_"] == 300
+
+
+def test_val_is_the_test_and_trains_nothing(tmp_path: Path) -> None:
+    for word in ("ja", "nej"):
+        record(tmp_path / "train" / word, 10)
+        record(tmp_path / "val" / word, 3, prefix="t")
+    data = load_data(str(tmp_path))
+    check_sound(data)
+    keywords = data.test.label >= 2
+    assert {data.test.speaker[i] for i in np.flatnonzero(keywords)} == {"t0", "t1", "t2"}
+    assert [per_label(data, clips)["ja"] for clips in parts(data)] == [18, 2, 6]
+    record(tmp_path / "val" / "kanske", 3)
+    with pytest.raises(MilliwiseError, match="kanske"):
+        load_data(str(tmp_path))
+
+
+def test_a_speaker_who_is_tested_is_trained_nowhere(tmp_path: Path) -> None:
+    for word in ("ja", "nej"):
+        record(tmp_path / "data" / "train" / word, 10)
+        record(tmp_path / "data" / "val" / word, 3)  # s0, s1, s2 again
+    record(tmp_path / "other" / "kanske", 12)
+    data = load_data(str(tmp_path / "data"), unknown=tmp_path / "other")
+    check_sound(data)
+    assert {"s0", "s1", "s2"} <= set(data.test.speaker)
+
+
+def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> None:
+    record(tmp_path / "other" / "kanske", 150, prefix="u")
+    record(tmp_path / "other" / "JA", 4, prefix="never")
+    data = load_data(str(folder), unknown=tmp_path / "other")
+    check_sound(data)
+    strangers = [speaker for speaker, label in zip(data.train.speaker, data.train.label, strict=True) if label == 1]
+    assert len(strangers) == 300 and sum(speaker.startswith("u") for speaker in strangers) == 200
+    assert not any(speaker.startswith("never") for clips in parts(data) for speaker in clips.speaker)
+    (folder / "_unknown_").mkdir()
+    soundfile.write(folder / "_unknown_" / "mine_1.flac", np.full(100, 0.1), 8000)
+    assert "mine" in load_data(str(folder)).train.speaker
+
+
+def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Path) -> None:
+    record(tmp_path / "own" / "ja", 1, takes=1, prefix="me")
+    data = load_data(str(folder), add=tmp_path / "own")
+    check_sound(data)
+    assert data.train.speaker.count("added/me0") == 3 and per_label(data, data.train)["ja"] == 35
+    record(tmp_path / "own" / "kanske", 1)
+    with pytest.raises(MilliwiseError, match="kanske"):
+        load_data(str(folder), add=tmp_path / "own")
+
+
+def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> None:
+    background = folder / "_background_noise_"
+    background.mkdir()
+    ramp = np.linspace(0, 0.9, 50_000)
+    soundfile.write(background / "fan.wav", ramp, 16000)
+    data = load_data(str(folder))
+    assert [len(recording) for recording in (*data.noise, *data.test_noise)] == [40_000, 10_000]
+    assert data.noise[0].max() < data.test_noise[0].min()
+    for number in range(10):
+        record(tmp_path / "noise" / str(number), 1, takes=1)
+    data = load_data(str(folder), noise=tmp_path / "noise")
+    assert (len(data.noise), len(data.test_noise)) == (9, 2)
+
+
+def speech_commands(root: Path) -> Path:
+    """A tiny Speech Commands: 8 speakers, of whom s6 is on the validation list and s7 on the test list."""
+    base = root / "SpeechCommands" / "speech_commands_v0.02"
+    words = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "marvin")
+    for word in words:
+        record(base / word, 8, takes=1)
+        for path in (base / word).iterdir():
+            path.rename(path.with_name(path.name.replace("_", "_nohash_")))
+    for name, speaker in (("validation", "s6"), ("testing", "s7")):
+        (base / f"{name}_list.txt").write_text("".join(f"{word}/{speaker}_nohash_0.wav\n" for word in words))
+    record(base / "_background_noise_", 1)
+    return base
+
+
+def test_speech_commands_with_its_official_split(tmp_path: Path) -> None:
+    base = speech_commands(tmp_path)
+    data = load_data(f"speech_commands:{tmp_path}")
+    check_sound(data)
+    assert len(data.labels) == 12 and [per_label(data, clips)["go"] for clips in parts(data)] == [6, 1, 1]
+    assert "s7" in data.test.speaker and "s6" in data.validation.speaker and len(data.noise) == 2
+    assert np.array_equal(load_data(f"speech_commands:{base}").test.audio, data.test.audio)
+
+
+def test_speech_commands_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MilliwiseError, match="no Speech Commands"):
+        load_data(f"speech_commands:{tmp_path}")
+    from kws_demo.torchaudio_compat import import_torchaudio
+
+    def offline(*_: object, download: bool, **__: object) -> None:
+        assert download
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(import_torchaudio().datasets, "SPEECHCOMMANDS", offline)
+    with pytest.raises(MilliwiseError, match=r"no route to host.*unpack"):
+        load_data(f"speech_commands:{tmp_path / 'missing'}")
+    assert not (tmp_path / "missing").exists()
+
+
+BAD = {
+    "one word": ("synth:yes", "at least two"),
+    "a word twice": ("synth:yes,no,Yes", "twice"),
+    "an empty word": ("synth:yes,,no", "empty"),
+    "a separator": ("synth:yes,../no", "separator"),
+    "a backslash": ("synth:yes,a\\b", "separator"),
+    "a control character": ("synth:yes,n\x1bo", "control"),
+    "a reserved label": ("synth:yes,_unknown_", "reserved"),
+    "no letters": ("synth:yes,!!!", "cannot say"),
+    "an unknown language": ("synth:klingon:qapla,yes", "klingon"),
+    "another script": ("synth:yes,привет", "привет"),
+    "an unknown scheme": ("http://example.org/data", "there is no data"),
+    "a missing folder": ("no/such/folder", "there is no data"),
+    "nothing": ("", "there is no data"),
+    "a long name": ("x" * 5000, "there is no data"),
+    "a null": ("a\0b", "control"),
+}
+
+
+@pytest.mark.parametrize(("spec", "said"), BAD.values(), ids=BAD.keys())
+def test_bad_arguments_are_one_clear_line(spec: str, said: str) -> None:
+    with pytest.raises(MilliwiseError, match=said) as caught:
+        load_data(spec, clips_per_word=10)
+    assert str(caught.value).isprintable() and ": " in str(caught.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text().map("synth:{}".format) | st.text().map("speech_commands:{}".format))
+@example("synth:")
+@example("synth::,")
+@example("synth:en:")
+def test_any_argument_is_understood_or_refused(spec: str) -> None:
+    try:
+        source = parse_spec(spec)
+    except MilliwiseError as error:
+        assert str(error).isprintable()
+    else:
+        assert source.kind in ("synth", "folder", "speech_commands")
+        assert source.kind != "synth" or len(source.words) >= 2
+
+
+def test_bad_folders_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    def refused(said: str, unknown: Path | None = None, noise: Path | None = None) -> None:
+        with pytest.raises(MilliwiseError, match=said) as caught:
+            load_data(str(folder), unknown=unknown, noise=noise)
+        assert str(caught.value).isprintable()
+
+    refused("nowhere", unknown=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused("no folders", unknown=tmp_path / "empty")
+    refused("no background", noise=tmp_path / "empty")
+    (folder / "tom").mkdir()
+    refused(r"tom holds no recordings")
+    record(folder / "tom" / "deeper", 3)
+    refused(r"tom holds no recordings")
+    (folder / "tom" / "s1_0.wav").write_bytes(b"not audio")
+    refused("'tom' has no recording left for")
+    for number in range(5):
+        (folder / "tom" / f"s{number}_0.wav").write_bytes(b"not audio")
+    refused(r"tom/s\d_0.wav is not audio")
+    (folder / "tom").rename(folder / "_silence_")
+    refused("reserved")
+
+
+def test_a_folder_with_one_word_is_refused(tmp_path: Path) -> None:
+    record(tmp_path / "ja", 5)
+    with pytest.raises(MilliwiseError, match="1 word: give at least two"):
+        load_data(str(tmp_path))
+
+
+@pytest.mark.skipif(not (SHARED / "digits_8k").is_dir(), reason="needs the shared recordings")
+def test_six_real_speakers_at_8_khz() -> None:
+    data = load_data(str(SHARED / "digits_8k"), noise=SHARED / "noise" / "train")
+    check_sound(data)
+    assert [per_label(data, clips)["3"] for clips in parts(data)] == [100, 25, 25]

@@ -1,0 +1,73 @@
+"""The live meter: what is drawn, and where nothing is."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws_demo.meter import Meter, Reading, bar, level_db, render
+
+READING = Reading(-30.0, "happy", 0.5, 0.7, 0.42, 2.0, 1, 3)
+
+
+def test_level() -> None:
+    sine = np.sin(np.arange(16000) * 2 * math.pi * 100 / 16000).astype(np.float32)
+    assert level_db(sine) == pytest.approx(-3.01, abs=0.01)
+    assert level_db(sine / 10) == pytest.approx(-23.01, abs=0.01)
+    assert level_db(np.zeros(10, np.float32)) == level_db(np.zeros(0, np.float32)) == -90
+
+
+def test_the_threshold_is_drawn_in_the_bar() -> None:
+    assert bar(0.5, 10, 0.7) == "█████··│··"
+    assert bar(0.9, 10, 0.7) == "███████│█·"
+    assert bar(2.0, 4) == "████" and bar(-1.0, 4) == "····" and bar(0.0, 4, 1.0) == "···│"
+
+
+def test_everything_is_in_the_line() -> None:
+    line = render(READING, 120)
+    for part in ("-30 dB", "happy", "0.50", "│", "0.42/2 ms", "late 1", "lost 3"):
+        assert part in line
+    assert "!" not in line and "*" not in line
+
+
+def test_over_budget_over_threshold_and_the_mode_are_marked() -> None:
+    line = render(READING._replace(hop_ms=2.5, score=0.71, mode="small"), 120)
+    assert "2.50/2 ms!" in line and "0.71*" in line and "small" in line
+
+
+@given(
+    st.integers(1, 300), st.floats(-90, 0), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e5), st.integers(0, 10**9)
+)
+def test_a_line_never_leaves_its_columns(
+    columns: int, db: float, score: float, threshold: float, hop_ms: float, count: int
+) -> None:
+    line = render(Reading(db, "a word of some length", score, threshold, hop_ms, 1.5, count, count, "big"), columns)
+    assert len(line) <= columns and "\n" not in line
+
+
+class Terminal(io.StringIO):
+    encoding = "ascii"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_drawn_over_and_cleared_and_its_encoding_kept() -> None:
+    terminal = Terminal()
+    with Meter(terminal) as meter:
+        assert meter.due()
+        meter.draw(READING)
+    drawn = terminal.getvalue()
+    assert drawn.startswith("\r\x1b[2K") and drawn.endswith("\r\x1b[2K") and "happy" in drawn
+    assert drawn.isascii() and "\n" not in drawn
+
+
+def test_elsewhere_nothing_is_drawn() -> None:
+    stream = io.StringIO()
+    with Meter(stream) as meter:
+        meter.draw(READING)
+        assert not meter.due()
+    assert stream.getvalue() == ""

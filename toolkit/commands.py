@@ -1,0 +1,51 @@
+"""The commands `spaces` and `feasible`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from toolkit.cli import json_option, report
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@json_option
+def spaces(as_json: bool) -> None:
+    """List the search spaces."""
+    from toolkit.spaces import SPACES
+
+    rows = []
+    for space in SPACES.values():
+        graph = space.build().graph
+        row = {"name": space.name, "nodes": len(graph.nodes), "edges": len(graph.edges), "input_shape": list(space.input_shape)}
+        rows.append({**row, "summary": space.summary})
+    lines = [f"{row['name']:12} {row['nodes']} nodes, {row['edges']} edges: {row['summary']}" for row in rows]
+    report(as_json, {"spaces": rows}, "\n".join(lines))
+
+
+@click.command()
+@click.argument("space")
+@click.option("--profile", "profile_file", type=FILE, required=True, help="The device profile.")
+@click.option("--budget", help="Such as '2 ms': say whether any network fits (exit code 1 if none does).")
+@json_option
+@click.pass_context
+def feasible(context: click.Context, space: str, profile_file: Path, budget: str | None, as_json: bool) -> None:
+    """What the cheapest, the median and the dearest network of SPACE cost on the profiled device."""
+    from toolkit.budget import Budget, show
+    from toolkit.costs import price
+    from toolkit.profile import DeviceProfile
+    from toolkit.spaces import find_space
+
+    limit = Budget.parse(budget) if budget else Budget.parse("2 s")
+    profile = DeviceProfile.load(profile_file)
+    graph = find_space(space).build(hop_ms=profile.hop_ms).graph
+    least, median, most = price(graph, profile, limit).spread_of_space()
+    unit = "ms" if limit.metric == "latency_ms" else limit.metric
+    fits = least <= limit.limit
+    verdict = "" if budget is None else f"; {limit} is {'feasible' if fits else 'NOT feasible: allow at least the cheapest'}"
+    text = ", ".join(f"{name} {show(limit.metric, value)}" for name, value in (("cheapest", least), ("median", median), ("dearest", most)))
+    report(as_json, {f"min_{unit}": least, f"median_{unit}": median, f"max_{unit}": most, "feasible": fits}, text + verdict)
+    context.exit(0 if fits else 1)
