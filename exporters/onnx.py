@@ -52,8 +52,8 @@ class GraphWriter:
         return output
 
     def constant(self, value: NDArray[Any] | Sequence[int] | float, dtype: type) -> str:
-        """A structural constant (indices, limits): a Constant node, shared by its value. Parameters are initialisers."""
-        array = np.asarray(value, dtype)
+        """A structural constant (indices, limits): a node, shared by its value; parameters are initialisers."""
+        array: NDArray[Any] = np.asarray(value, dtype)
         key = (array.dtype.str, array.tobytes(), array.shape)
         if key not in self._constants:
             self._constants[key] = self.node("Constant", [], value=numpy_helper.from_array(array))
@@ -71,7 +71,11 @@ class GraphWriter:
 
     def last(self, value: str, count: int, axis: int, output: str) -> str:
         """The last `count` entries along an axis."""
-        limits = [self.constant([-count], np.int64), self.constant([2**31 - 1], np.int64), self.constant([axis], np.int64)]
+        limits = [
+            self.constant([-count], np.int64),
+            self.constant([2**31 - 1], np.int64),
+            self.constant([axis], np.int64),
+        ]
         return self.node("Slice", [value, *limits], output)
 
     def remember(self, name: str, value: Value, count: int, axis: int) -> Value:
@@ -136,7 +140,9 @@ def _causal_conv(module: CausalConv, writer: GraphWriter, value: Value, scope: s
     padding = int(conv.padding[0])
     bands, columns = value.shape[2], value.shape[3]
     if columns % stride_columns:
-        raise MilliwiseError(f"{columns} columns a hop do not divide by the stride {stride_columns} at {scope!r}: change the hop")
+        raise MilliwiseError(
+            f"{columns} columns a hop do not divide by the stride {stride_columns} at {scope!r}: change the hop"
+        )
     inputs = writer.remember(scope, value, module.cached_columns, axis=3)
     weight, bias = folded(module)
     output = writer.node(
@@ -166,7 +172,9 @@ def _window_head(module: WindowHead, writer: GraphWriter, value: Value, scope: s
     return Value(writer.node("Softmax", [logits], "scores", axis=1), (1, weight.shape[1]))
 
 
-def to_onnx(network: SuperNetwork, input_shape: tuple[int, ...], opset: int = OPSET, ir: int = IR_VERSION) -> onnx.ModelProto:
+def to_onnx(
+    network: SuperNetwork, input_shape: tuple[int, ...], opset: int = OPSET, ir: int = IR_VERSION
+) -> onnx.ModelProto:
     """The streaming form of a whole (selected) network, called once per hop.
 
     Args:
@@ -192,7 +200,9 @@ def to_onnx(network: SuperNetwork, input_shape: tuple[int, ...], opset: int = OP
             total = Value(writer.node("Add", [total.name, value.name]), total.shape)
         return total
 
-    sink = network.walk(network.graph.full, features, lambda edge, module, value: write(module, writer, value, edge.name), add)
+    sink = network.walk(
+        network.graph.full, features, lambda edge, module, value: write(module, writer, value, edge.name), add
+    )
     result = write(network.head, writer, sink, "head")
     if result.name != "scores":
         result = Value(writer.node("Identity", [result.name], "output"), result.shape)

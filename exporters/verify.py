@@ -71,7 +71,9 @@ def verify(path: Path, network: SuperNetwork, hops: int = STREAM_HOPS) -> Verifi
         (f"scores of a stream of {hops} hops differ from the whole at once", stream, STREAM_TOLERANCE),
     ):
         if not value <= limit:
-            raise MilliwiseError(f"export refused: {what} by {value:.2g}, more than {limit:g}; please report this network")
+            raise MilliwiseError(
+                f"export refused: {what} by {value:.2g}, more than {limit:g}; please report this network"
+            )
     _check_silence(listener)
     return Verification(scores, features, stream, hops // 4 * 4, counted)
 
@@ -95,7 +97,9 @@ def check_initializers(model: onnx.ModelProto, network: SuperNetwork) -> int:
     expected = dict(_parameters(network))
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     if odd := sorted(expected.keys() ^ found.keys()):
-        raise MilliwiseError(f"export refused: initialiser {odd[0]} is {'missing' if odd[0] in expected else 'of no live layer'}")
+        raise MilliwiseError(
+            f"export refused: initialiser {odd[0]} is {'missing' if odd[0] in expected else 'of no live layer'}"
+        )
     for name, array in expected.items():
         if not np.array_equal(array, found[name]):
             raise MilliwiseError(f"export refused: initialiser {name} differs from the layer it was folded from")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -124,39 +123,11 @@ def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """The same items, the next one made by a thread while one is used."""
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=2)
-    stopped = threading.Event()
-
-    def offer(entry: tuple[Item | None, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def fill() -> None:
-        try:
-            for item in items:
-                offer((item, None))
-                if stopped.is_set():
-                    return
-            offer((None, None))
-        except BaseException as error:  # handed to the consumer, whatever it is
-            offer((None, error))
-
-    thread = threading.Thread(target=fill, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
             yield item
-    finally:
-        stopped.set()
-        thread.join()
 
 
 @dataclass(frozen=True)

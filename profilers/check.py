@@ -20,7 +20,7 @@ SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True)
 class Check:
-    """Paced latency of a whole file. `kept`: the upper 95 % confidence bound of the budget's statistic is in the limit."""
+    """Paced latency of a whole file. `kept`: the upper 95 % confidence bound of the statistic is within the limit."""
 
     p50_ms: float
     p95_ms: float
@@ -82,4 +82,6 @@ def require_same_machine(profile: DeviceProfile) -> None:
         ProfileMismatch: the first difference, with both values.
     """
     if differs := difference(profile.fingerprint, fingerprint()):
-        raise ProfileMismatch(f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on this one")
+        raise ProfileMismatch(
+            f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on this one"
+        )

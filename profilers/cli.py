@@ -9,7 +9,9 @@ import click
 from toolkit.cli import json_option, report, seed_option
 
 FILE = click.Path(path_type=Path)
-on_option = click.option("--on", "target", default=None, help="Where to measure: local. The default is the profile's target.")
+on_option = click.option(
+    "--on", "target", default=None, help="Where to measure: local. The default is the profile's target."
+)
 
 
 @click.command()
@@ -17,11 +19,15 @@ on_option = click.option("--on", "target", default=None, help="Where to measure:
 @click.option("-o", "output", type=FILE, required=True, help="The device profile to write (JSON).")
 @click.option("--on", "target", default="local", show_default=True, help="The device to measure.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Threads of onnxruntime.")
-@click.option("--hop-ms", default=200, show_default=True, type=click.IntRange(10, 2000), help="How often the listener is called.")
+@click.option(
+    "--hop-ms", default=200, show_default=True, type=click.IntRange(10, 2000), help="How often the listener is called."
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted profile instead of starting over.")
 @seed_option
 @json_option
-def profile(space: str, output: Path, target: str, threads: int, hop_ms: int, resume: bool, seed: int, as_json: bool) -> None:
+def profile(
+    space: str, output: Path, target: str, threads: int, hop_ms: int, resume: bool, seed: int, as_json: bool
+) -> None:
     """Measure what every edge of SPACE costs on a device, and how wrong the prediction of whole networks is."""
     from profilers.profile import profile_device
     from profilers.target import parse_target
@@ -30,7 +36,9 @@ def profile(space: str, output: Path, target: str, threads: int, hop_ms: int, re
     partial = output.with_name(output.name + ".partial")
     if not resume:
         partial.unlink(missing_ok=True)
-    made = profile_device(find_space(space), parse_target(target), threads=threads, hop_ms=hop_ms, seed=seed, partial=partial)
+    made = profile_device(
+        find_space(space), parse_target(target), threads=threads, hop_ms=hop_ms, seed=seed, partial=partial
+    )
     made.save(output)
     held_out = {name: getattr(made.held_out, name) for name in ("nets", "mape", "within_5", "within_10", "spearman")}
     distinct = sum(row.same_as is None for row in made.edges.values())
@@ -45,8 +53,9 @@ def profile(space: str, output: Path, target: str, threads: int, hop_ms: int, re
     report(
         as_json,
         result,
-        f"{output}: {len(made.edges)} edges ({distinct} distinct) in {made.seconds:.0f} s. On {made.held_out.nets} networks it had not "
-        f"seen the prediction is {100 * made.held_out.mape:.1f} % off on average, within 10 % for {100 * made.held_out.within_10:.0f} %."
+        f"{output}: {len(made.edges)} edges ({distinct} distinct) in {made.seconds:.0f} s. "
+        f"On {made.held_out.nets} networks it had not seen the prediction is {100 * made.held_out.mape:.1f} % off on average, "
+        f"within 10 % for {100 * made.held_out.within_10:.0f} %."
         + (" The machine was busy meanwhile: profile again when it is quiet." if made.noisy else ""),
     )
 
@@ -56,11 +65,22 @@ def profile(space: str, output: Path, target: str, threads: int, hop_ms: int, re
 @click.option("--budget", required=True, help="Such as '2 ms' (paced p95) or '2 ms p50'.")
 @on_option
 @click.option("--hop-ms", type=click.IntRange(10, 2000), help="How often it is called; the model's own hop by default.")
-@click.option("--calls", default=400, show_default=True, type=click.IntRange(59, 100_000), help="Calls, over two fresh processes.")
+@click.option(
+    "--calls", default=400, show_default=True, type=click.IntRange(59, 100_000), help="Calls, over two fresh processes."
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Threads of onnxruntime.")
 @json_option
 @click.pass_context
-def check(context: click.Context, model: Path, budget: str, target: str | None, hop_ms: int | None, calls: int, threads: int, as_json: bool) -> None:
+def check(
+    context: click.Context,
+    model: Path,
+    budget: str,
+    target: str | None,
+    hop_ms: int | None,
+    calls: int,
+    threads: int,
+    as_json: bool,
+) -> None:
     """Time MODEL as a stream calls it, in fresh processes, and say whether it keeps a budget (exit code 1 if not)."""
     from exporters.listener import Listener
     from profilers.check import check_budget
@@ -75,8 +95,8 @@ def check(context: click.Context, model: Path, budget: str, target: str | None, 
     report(
         as_json,
         found.facts(),
-        f"{model}: p50 {found.p50_ms:.3f} ms, p95 {found.p95_ms:.3f} ms (at most {found.p95_upper_ms:.3f} ms, 95 % sure), p99 "
-        f"{found.p99_ms:.3f} ms over {calls} calls every {hop} ms: {limit} is {'kept' if found.kept else 'NOT kept'}."
+        f"{model}: p50 {found.p50_ms:.3f} ms, p95 {found.p95_ms:.3f} ms (95 % sure: at most {found.p95_upper_ms:.3f}), "
+        f"p99 {found.p99_ms:.3f} ms in {calls} calls every {hop} ms: {limit} is {'kept' if found.kept else 'NOT kept'}."
         + (" The machine was busy meanwhile: check again when it is quiet." if found.noisy else ""),
     )
     context.exit(0 if found.kept else 1)
@@ -85,17 +105,36 @@ def check(context: click.Context, model: Path, budget: str, target: str | None, 
 @click.command()
 @click.argument("run", type=FILE)
 @click.option("-o", "output", type=FILE, required=True, help="The ONNX file to write.")
-@click.option("--control", type=click.Choice(["static"]), default="static", show_default=True, help="How the network is chosen while it runs.")
+@click.option(
+    "--control",
+    type=click.Choice(["static"]),
+    default="static",
+    show_default=True,
+    help="How the network is chosen while it runs.",
+)
 @click.option("--opset", default=17, show_default=True, type=click.IntRange(17, 21), help="ONNX operator set.")
 @click.option("--ir", default=8, show_default=True, type=click.IntRange(8, 10), help="ONNX file version.")
 @on_option
+@click.option(
+    "--calls", default=400, show_default=True, type=click.IntRange(59, 100_000), help="Calls in the measurement."
+)
 @json_option
 @click.pass_context
-def export(context: click.Context, run: Path, output: Path, control: str, opset: int, ir: int, target: str | None, as_json: bool) -> None:
+def export(
+    context: click.Context,
+    run: Path,
+    output: Path,
+    control: str,
+    opset: int,
+    ir: int,
+    target: str | None,
+    calls: int,
+    as_json: bool,
+) -> None:
     """Write the network a search chose as one verified ONNX file, and measure it (exit code 1 if over budget)."""
     from profilers.export import export_run
 
-    result = export_run(run, output, opset=opset, ir=ir, on=target)
+    result = export_run(run, output, opset=opset, ir=ir, on=target, calls=calls)
     kept = {True: "kept", False: "NOT kept", None: "not measured: its target cannot be reached"}[result["budget_kept"]]
     report(
         as_json,

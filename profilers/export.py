@@ -12,10 +12,11 @@ import onnx
 import onnxruntime
 import torch
 
-from exporters.metadata import ListenerMetadata
+from exporters.metadata import DEFAULT_DECISION, ListenerMetadata
 from exporters.onnx import IR_VERSION, MIN_ONNXRUNTIME, OPSET, state_shapes, to_onnx, with_properties
 from exporters.verify import verify
 from profilers.check import Check, check_budget, require_same_machine
+from profilers.clock import CHECK_CALLS
 from profilers.device import identity
 from profilers.target import parse_target
 from toolkit.budget import Budget
@@ -28,12 +29,21 @@ from toolkit.run import Selected, load_selected
 PROFILE_NAME = "profile.json"
 
 
-def export_run(folder: Path, output: Path, *, opset: int = OPSET, ir: int = IR_VERSION, on: str | None = None) -> dict[str, Any]:
+def export_run(
+    folder: Path,
+    output: Path,
+    *,
+    opset: int = OPSET,
+    ir: int = IR_VERSION,
+    on: str | None = None,
+    calls: int = CHECK_CALLS,
+) -> dict[str, Any]:
     """Write the listener a search chose.
 
     Args:
         folder: the run folder, with the device profile of the search in it.
         on: target to measure on instead of the profile's.
+        calls: in the measurement.
 
     Returns:
         The JSON keys of `milliwise export`. `budget_kept` is None when the target could not be reached.
@@ -51,7 +61,7 @@ def export_run(folder: Path, output: Path, *, opset: int = OPSET, ir: int = IR_V
     hop_samples = selected.hop_ms * network.stem.spec.rate_hz // 1000
     model = to_onnx(network, (1, hop_samples), opset, ir)
     predicted_ms = profile.paced_ms(network.graph, network.graph.full)
-    measured = _measure(with_properties(model, {}), budget, selected.hop_ms, profile, on)
+    measured = _measure(with_properties(model, {}), budget, selected.hop_ms, profile, on, calls)
     metadata = _metadata(selected, model, budget, predicted_ms, measured, profile)
     content = with_properties(model, metadata.to_properties())
     verified = []
@@ -75,12 +85,23 @@ def export_run(folder: Path, output: Path, *, opset: int = OPSET, ir: int = IR_V
     }
 
 
-def _measure(content: bytes, budget: Budget, hop_ms: int, profile: DeviceProfile, on: str | None) -> Check | None:
+def _measure(
+    content: bytes, budget: Budget, hop_ms: int, profile: DeviceProfile, on: str | None, calls: int
+) -> Check | None:
     """Paced latency on the target; None when it cannot be reached."""
     limit = budget if budget.metric == "latency_ms" else Budget.parse(f"{hop_ms} ms")
     try:
         target = parse_target(on or profile.target)
-        return check_budget(content, limit, target, hop_ms=hop_ms, threads=profile.threads, profile=profile, title="measuring the exported file")
+        return check_budget(
+            content,
+            limit,
+            target,
+            hop_ms=hop_ms,
+            calls=calls,
+            threads=profile.threads,
+            profile=profile,
+            title="measuring the exported file",
+        )
     except MilliwiseError:
         if on is None and profile.target != "local":
             return None
@@ -88,11 +109,25 @@ def _measure(content: bytes, budget: Budget, hop_ms: int, profile: DeviceProfile
 
 
 def _metadata(
-    selected: Selected, model: onnx.ModelProto, budget: Budget, predicted_ms: float, measured: Check | None, profile: DeviceProfile
+    selected: Selected,
+    model: onnx.ModelProto,
+    budget: Budget,
+    predicted_ms: float,
+    measured: Check | None,
+    profile: DeviceProfile,
 ) -> ListenerMetadata:
     stem = selected.network.stem
     assert isinstance(stem, LogMel)
-    times = measured and {"p50": measured.p50_ms, "p95": measured.p95_ms, "p99": measured.p99_ms, "hop_ms": measured.hop_ms}
+    times = None
+    if measured is not None:
+        times = {
+            "p50": measured.p50_ms,
+            "p95": measured.p95_ms,
+            "p99": measured.p99_ms,
+            "hop_ms": float(measured.hop_ms),
+        }
+    hops_averaged = int(DEFAULT_DECISION["average_ms"] // selected.hop_ms) + 1  # no more results fall into the average
+    decision = {**DEFAULT_DECISION, "minimum_count": min(DEFAULT_DECISION["minimum_count"], hops_averaged)}
     return ListenerMetadata(
         labels=list(selected.labels),
         hop_samples=selected.hop_ms * stem.spec.rate_hz // 1000,
@@ -100,6 +135,7 @@ def _metadata(
         front_end=stem.spec.describe(),
         front_end_sha256=stem.spec.sha256(),
         sample_rate_hz=stem.spec.rate_hz,
+        decision=decision,
         budget=str(budget),
         predicted_ms=predicted_ms,
         measured_ms=times,

@@ -1,8 +1,8 @@
 """Latency of networks from latency of edges: what is timed, and the model that is fitted to it.
 
-An edge is timed in context: four perturbed copies side by side minus one, a third of it, in the form that ships. That is
-its prior. Whole random networks, timed in the same run, then correct the priors (a ridge around them, in relative
-error): borders between edges cost what no edge alone can show.
+An edge is timed in context: four perturbed copies side by side minus one, a third of it, in the form that ships.
+That is its prior. Whole random networks, timed in the same run, then correct the priors (a ridge around them, in
+relative error): borders between edges cost what no edge alone can show.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from toolkit.profile import Line
 from toolkit.supernet import SuperNetwork
 
 COPIES = 4
+SAMPLES_PER_MS = 16
 RELATIVE_NOISE = 0.015  # of a whole network's timing
 RELATIVE_TRUST = 0.25  # how far an edge in a network may be from its prior, before the networks have spoken
 
@@ -57,6 +58,15 @@ def edge_work(network: SuperNetwork, features_shape: tuple[int, ...]) -> dict[st
 
     network.eval().walk(network.graph.full, Value("features", features_shape), apply, lambda _node, values: values[0])
     return found
+
+
+def features_only(network: SuperNetwork, hop_ms: int) -> tuple[SuperNetwork, tuple[int, ...]]:
+    """A copy of a (selected) network that starts from its stem's features, and their shape for one hop."""
+    hop = torch.zeros(1, hop_ms * SAMPLES_PER_MS)
+    shape = tuple(network.stem(hop).shape)
+    bare = copy.copy(network)
+    bare._modules = {**network._modules, "stem": nn.Identity()}
+    return bare, shape
 
 
 def context_models(work: Mapping[str, Work]) -> dict[str, bytes]:
@@ -127,7 +137,11 @@ def joins(graph: Graph, live: Architecture) -> int:
 
 
 def fit(
-    graph: Graph, same_as: Mapping[str, str], prior_ms: Mapping[str, float], networks: Sequence[Architecture], times_ms: Sequence[float]
+    graph: Graph,
+    same_as: Mapping[str, str],
+    prior_ms: Mapping[str, float],
+    networks: Sequence[Architecture],
+    times_ms: Sequence[float],
 ) -> Fitted:
     """The model that predicts the networks' times with the least relative error, held near the priors.
 
@@ -173,10 +187,12 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     for values in (np.asarray(first), np.asarray(second)):
         order = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(np.sort(values), values, "right")
         ranks.append(order.astype(float))
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
-def paced_lines(tight_ms: Sequence[float], paced_ms: Sequence[Sequence[float]]) -> tuple[dict[str, Line], float]:
+def paced_lines(
+    tight_ms: Sequence[float], paced_ms: Sequence[Sequence[float] | NDArray[np.float64]]
+) -> tuple[dict[str, Line], float]:
     """Maps from tight-loop ms to paced ms of every statistic, and the mean relative error of the median's map.
 
     The medians give one line. A single network's 95th percentile of a few dozen calls is mostly noise, so the calls of

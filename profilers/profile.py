@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from exporters.onnx import OPSET, to_onnx, with_properties
 from profilers.clock import Timing, time_paced, time_tight
 from profilers.counts import count
 from profilers.device import fingerprint
 from profilers.latency import (
+    SAMPLES_PER_MS,
     Fitted,
     Work,
     context_models,
     edge_work,
+    features_only,
     fit,
     paced_lines,
     priors,
@@ -37,8 +38,6 @@ from toolkit.spaces import Space
 from toolkit.supernet import SuperNetwork
 
 SHORT_GAP_MS = 50.0
-FRAME_MS = 10
-RATE_PER_MS = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,14 @@ class Effort:
 
 
 def profile_device(
-    space: Space, target: Target, *, threads: int = 1, hop_ms: int = 200, seed: int = 0, effort: Effort | None = None, partial: Path | None = None
+    space: Space,
+    target: Target,
+    *,
+    threads: int = 1,
+    hop_ms: int = 200,
+    seed: int = 0,
+    effort: Effort | None = None,
+    partial: Path | None = None,
 ) -> DeviceProfile:
     """Measure what every edge of a space costs on a target.
 
@@ -79,7 +85,14 @@ def profile_device(
     begun = time.monotonic()
     network = space.build(hop_ms=hop_ms).eval()
     graph = network.graph
-    identity = {"digest": graph.digest(), "target": target.name, "threads": threads, "hop_ms": hop_ms, "seed": seed, **dataclasses.asdict(effort)}
+    identity = {
+        "digest": graph.digest(),
+        "target": target.name,
+        "threads": threads,
+        "hop_ms": hop_ms,
+        "seed": seed,
+        **dataclasses.asdict(effort),
+    }
     store = _Store(partial, identity)
     plan = _Plan(network, hop_ms, sample_networks(graph, effort.fitted + effort.held_out, seed), effort)
 
@@ -104,7 +117,12 @@ def profile_device(
         threads=threads,
         hop_ms=hop_ms,
         onnxruntime=str(fingerprint()["onnxruntime"]),
-        measured={"clock": "tight: least block median; paced: once per hop", "opset": OPSET, "seed": seed, **dataclasses.asdict(effort)},
+        measured={
+            "clock": "tight: least block median; paced: once per hop",
+            "opset": OPSET,
+            "seed": seed,
+            **dataclasses.asdict(effort),
+        },
         edges=_edges(plan.work, model, prior, timings),
         latency=latency,
         held_out=judge(plan, model, best, held_out),
@@ -120,9 +138,8 @@ class _Plan:
 
     def __init__(self, network: SuperNetwork, hop_ms: int, networks: Sequence[Architecture], effort: Effort) -> None:
         self.network = network
-        self.hop_samples = hop_ms * RATE_PER_MS
-        features = network.stem(_silence(self.hop_samples))
-        self.features_shape = tuple(features.shape)
+        self.hop_ms = hop_ms
+        _bare, self.features_shape = features_only(network, hop_ms)
         self.work = edge_work(network, self.features_shape)
         self.networks = list(networks)
         self.context = context_models(self.work)
@@ -146,32 +163,27 @@ class _Plan:
     def _write(self, kept: Architecture, front_end: bool) -> bytes:
         network = self.network.select(kept)
         if front_end:
-            return with_properties(to_onnx(network, (1, self.hop_samples)), {})
-        network.stem = nn.Identity()
-        return with_properties(to_onnx(network, self.features_shape), {})
-
-
-def _silence(samples: int) -> Any:
-    import torch
-
-    return torch.zeros(1, samples)
+            return with_properties(to_onnx(network, (1, self.hop_ms * SAMPLES_PER_MS)), {})
+        return with_properties(to_onnx(*features_only(network, self.hop_ms)), {})
 
 
 def _latency(
     plan: _Plan, model: Fitted, best: Mapping[str, float], target: Target, threads: int, store: _Store
 ) -> tuple[LatencyModel, bool]:
     """The maps from tight to paced and from the shortened gap to the hop, each network in a fresh process."""
-    hop_ms = plan.hop_samples / RATE_PER_MS
+    hop_ms = plan.hop_ms
     effort_calls = store.identity["short_calls"], store.identity["hop_calls"]
-    gap_ms = min(SHORT_GAP_MS, hop_ms)
+    gap_ms = min(SHORT_GAP_MS, float(hop_ms))
     rows = []
     with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
         for index, content in enumerate(plan.whole()):
 
             def paced(content: bytes = content) -> dict[str, Any]:
-                found = {}
+                found: dict[str, Any] = {}
                 for name, gap, calls in (("short", gap_ms, effort_calls[0]), ("hop", hop_ms, effort_calls[1])):
-                    timing = time_paced(content, target, hop_ms=hop_ms, gap_ms=gap, calls=calls, processes=1, threads=threads, title="")
+                    timing = time_paced(
+                        content, target, hop_ms=hop_ms, gap_ms=gap, calls=calls, processes=1, threads=threads, title=""
+                    )
                     found[name], found[f"{name}_noisy"] = list(timing.values_ms), timing.noisy
                 return found
 
@@ -185,7 +197,9 @@ def _latency(
     graph = plan.network.graph
     front_end = [max(0.0, seen - model(graph, graph.live(kept))) for seen, kept in zip(whole, plan.paced, strict=True)]
     noisy = sum(row["short_noisy"] for row in rows) > len(rows) / 4
-    return LatencyModel(float(np.median(front_end)), model.base_ms, model.join_ms, lines, shortened, gap_ms, error), noisy
+    return LatencyModel(
+        float(np.median(front_end)), model.base_ms, model.join_ms, lines, shortened, gap_ms, error
+    ), noisy
 
 
 def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Sequence[Architecture]) -> HeldOut:
@@ -194,7 +208,8 @@ def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Seque
     measured = [best[plan.name(kept)] for kept in networks]
     errors = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
     rows = tuple(
-        {"kept": sorted(kept), "predicted_ms": p, "measured_ms": m} for kept, p, m in zip(networks, predicted, measured, strict=True)
+        {"kept": sorted(kept), "predicted_ms": p, "measured_ms": m}
+        for kept, p, m in zip(networks, predicted, measured, strict=True)
     )
     return HeldOut(
         nets=len(networks),
@@ -206,7 +221,9 @@ def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Seque
     )
 
 
-def _edges(work: Mapping[str, Work], model: Fitted, prior: Mapping[str, float], timings: Mapping[str, Timing]) -> dict[str, EdgeCost]:
+def _edges(
+    work: Mapping[str, Work], model: Fitted, prior: Mapping[str, float], timings: Mapping[str, Timing]
+) -> dict[str, EdgeCost]:
     counted = {name: count(item.module, item.input_shape) for name, item in work.items() if item.same_as == name}
     rows = {}
     for name, item in work.items():
@@ -226,7 +243,7 @@ def _edges(work: Mapping[str, Work], model: Fitted, prior: Mapping[str, float], 
 
 
 class _Store:
-    """What is measured so far, on disk after every part, so that an interrupted profile loses only the part in flight."""
+    """What is measured so far, on disk after every part: an interrupted profile loses only the part in flight."""
 
     def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
         self.path = path

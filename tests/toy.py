@@ -22,7 +22,7 @@ from toolkit.budget import Budget
 from toolkit.costs import Price, price
 from toolkit.graph import Architecture, Edge, Graph
 from toolkit.layers import CausalConv, Separable, WindowHead
-from toolkit.profile import STATISTICS, DeviceProfile, EdgeCost, HeldOut, LatencyModel, Line
+from toolkit.profile import PACED, DeviceProfile, EdgeCost, HeldOut, LatencyModel, Line
 from toolkit.supernet import SuperNetwork
 
 EDGES = (
@@ -90,13 +90,12 @@ LATENCY_MS = {
     "mix": 0.25,
 }
 FRONT_END_MS, BASE_MS, JOIN_MS = 0.02, 0.05, 0.01
-P50, P95, P99 = Line(0.1, 1.0), Line(0.2, 2.0), Line(0.3, 3.0)
+LINES = {"p50": Line(0.1, 1.0), "p95": Line(0.2, 2.0), "p99": Line(0.3, 3.0)}  # the bounds `p50_upper` … are the same
 
 CHEAPEST = frozenset({"entry", "pass"})  # 0.20 ms; through fine it takes 0.10 + 0.15
 CHEAPEST_TIGHT_MS = 0.27  # 0.02 + 0.05 + 0.20
 CHEAPEST_P95_MS = 0.74  # 0.2 + 2 × 0.27
-# 1.55 for the edges, 4 joins: a second edge into fine, into deep and into low, and two more into out, makes 5.
-FULL_TIGHT_MS = 1.67  # 0.02 + 0.05 + 1.55 + 5 × 0.01
+FULL_TIGHT_MS = 1.67  # 0.02 + 0.05 + 1.55 + 5 × 0.01: one more edge into fine, deep and low each, and two into out
 FULL_P95_MS = 3.54  # 0.2 + 2 × 1.67
 
 
@@ -120,11 +119,12 @@ def network(seed: int = 0, labels: int = LABELS) -> SuperNetwork:
 def profile(**changes: Any) -> DeviceProfile:
     """A device profile with the costs above."""
     rows = {
-        name: EdgeCost(LATENCY_MS[name], None, 0.01, MEMORY_BYTES[name], STEPS[name], MULTIPLY_ADDS[name], PARAMETERS[name])
+        name: EdgeCost(
+            LATENCY_MS[name], None, 0.01, MEMORY_BYTES[name], STEPS[name], MULTIPLY_ADDS[name], PARAMETERS[name]
+        )
         for name in LATENCY_MS
     }
-    known = {"p50": P50, "p95": P95, "p99": P99}
-    lines = {name: known.get(name, P95) for name in STATISTICS_OF_FILE}
+    lines = {name: LINES[name.removesuffix("_upper")] for name in PACED}
     values: dict[str, Any] = {
         "space": "toy",
         "digest": GRAPH.digest(),
@@ -135,7 +135,7 @@ def profile(**changes: Any) -> DeviceProfile:
         "onnxruntime": "1.23.0",
         "measured": {"rounds": 12},
         "edges": rows,
-        "latency": LatencyModel(FRONT_END_MS, BASE_MS, JOIN_MS, lines, lines, 50.0, 0.02),
+        "latency": LatencyModel(FRONT_END_MS, BASE_MS, JOIN_MS, lines, Line(0.0, 1.05), 50.0, 0.02),
         "held_out": HeldOut(2, 0.01, 1.0, 1.0, 1.0, ({"measured_ms": 0.3, "predicted_ms": 0.31},)),
         "noisy": False,
         "seconds": 12.5,

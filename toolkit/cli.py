@@ -36,21 +36,24 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except MilliwiseError as error:
-            raise _Failure(str(error), error.exit_code) from error
+            raise _Failure(str(error)) from error
         except ModuleNotFoundError as error:
             if not error.name or error.name.split(".")[0] in ("toolkit", "exporters", "profilers", "kws_demo"):
                 raise
             package = error.name.split(".")[0]
-            raise _Failure(str(MissingExtra(package, EXTRA_OF.get(package, "search"))), 2) from error
+            raise _Failure(str(MissingExtra(package, EXTRA_OF.get(package, "search")))) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             context.exit(130)
 
 
 class _Failure(click.ClickException):
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
+    exit_code = MilliwiseError.exit_code
+
+    def __init__(self, message: str) -> None:
+        # One line, and nothing a hostile file name could do to a terminal.
+        line = " ".join(message.split())
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

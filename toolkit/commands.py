@@ -20,7 +20,12 @@ def spaces(as_json: bool) -> None:
     rows = []
     for space in SPACES.values():
         graph = space.build().graph
-        row = {"name": space.name, "nodes": len(graph.nodes), "edges": len(graph.edges), "input_shape": list(space.input_shape)}
+        row = {
+            "name": space.name,
+            "nodes": len(graph.nodes),
+            "edges": len(graph.edges),
+            "input_shape": list(space.input_shape),
+        }
         rows.append({**row, "summary": space.summary})
     lines = [f"{row['name']:12} {row['nodes']} nodes, {row['edges']} edges: {row['summary']}" for row in rows]
     report(as_json, {"spaces": rows}, "\n".join(lines))
@@ -45,7 +50,14 @@ def feasible(context: click.Context, space: str, profile_file: Path, budget: str
     least, median, most = price(graph, profile, limit).spread_of_space()
     unit = "ms" if limit.metric == "latency_ms" else limit.metric
     fits = least <= limit.limit
-    verdict = "" if budget is None else f"; {limit} is {'feasible' if fits else 'NOT feasible: allow at least the cheapest'}"
-    text = ", ".join(f"{name} {show(limit.metric, value)}" for name, value in (("cheapest", least), ("median", median), ("dearest", most)))
-    report(as_json, {f"min_{unit}": least, f"median_{unit}": median, f"max_{unit}": most, "feasible": fits}, text + verdict)
+    verdict = (
+        "" if budget is None else f"; {limit} is {'feasible' if fits else 'NOT feasible: allow at least the cheapest'}"
+    )
+    text = ", ".join(
+        f"{name} {show(limit.metric, value)}"
+        for name, value in (("cheapest", least), ("median", median), ("dearest", most))
+    )
+    report(
+        as_json, {f"min_{unit}": least, f"median_{unit}": median, f"max_{unit}": most, "feasible": fits}, text + verdict
+    )
     context.exit(0 if fits else 1)

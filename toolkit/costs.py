@@ -75,7 +75,8 @@ class Price:
         cheapest = self.cheapest()
         if (least := self(cheapest)) > budget.limit:
             raise BudgetTooSmall(
-                f"no network of this space fits {budget}: the cheapest costs {show(budget.metric, least)} here; allow at least that"
+                f"no network of this space fits {budget}: the cheapest costs {show(budget.metric, least)} here; "
+                "allow at least that"
             )
         return cheapest
 
@@ -88,11 +89,12 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
         UnpricedEdge: some edge has no measured cost, or one that could not be counted.
     """
     profile.require(graph)
-    if missing := sorted(graph.full - profile.edges.keys()):
-        raise UnpricedEdge(f"the device profile has no cost for edge {', '.join(missing)}: run milliwise profile {profile.space} again")
+    profile.require_priced(graph.full)
     rows = profile.edges
     if budget.metric == "multiply_adds" and (odd := [name for name in sorted(graph.full) if rows[name].uncounted]):
-        raise UnpricedEdge(f"edge {odd[0]} uses {rows[odd[0]].uncounted[0]}, which could not be counted: use a budget in ms")
+        raise UnpricedEdge(
+            f"edge {odd[0]} uses {rows[odd[0]].uncounted[0]}, which could not be counted: use a budget in ms"
+        )
     work = {name: row.steps for name, row in rows.items()}
     costs: dict[str, Cost] = {
         # Billed where the check's upper confidence bound will likely lie, for that is what has to fit.

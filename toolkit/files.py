@@ -35,7 +35,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         aside.chmod(0o666 & ~_umask())
         aside.replace(path)
     except OSError as error:
-        raise MilliwiseError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from None
+        raise MilliwiseError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+        ) from None
     finally:
         aside.unlink(missing_ok=True)
 
@@ -59,7 +61,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise MilliwiseError(f"{what} {path} has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}: it is not ours")
+            raise MilliwiseError(
+                f"{what} {path} has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}: it is not ours"
+            )
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise MilliwiseError(f"cannot read {what} {path}: {error.strerror}") from None

@@ -38,7 +38,9 @@ class Graph:
     def __post_init__(self) -> None:
         if len(self.by_name) != len(self.edges):
             names = [edge.name for edge in self.edges]
-            raise MilliwiseError(f"edge {max(names, key=names.count)!r} stands twice in the graph: give every edge its own name")
+            raise MilliwiseError(
+                f"edge {max(names, key=names.count)!r} stands twice in the graph: give every edge its own name"
+            )
         place = {node: index for index, node in enumerate(self.nodes)}
         for edge in self.edges:
             if place[edge.source] >= place[edge.target]:
@@ -114,7 +116,7 @@ class Graph:
     def schedule(
         self, kept: Iterable[str], workers: int, work: Mapping[str, int] | None = None
     ) -> tuple[tuple[str, ...], ...]:
-        """List scheduling of the live edges on `workers` (Budgeted Super Networks, section 3.4): the edges of each step.
+        """The edges of each step of a list scheduling of the live edges on `workers` (Budgeted Super Networks, 3.4).
 
         An edge is ready when every live edge into its source was done before the step began. A step takes ready edges
         in topological order until their work reaches `workers`; `work` is 1 for edges it does not name, and an edge

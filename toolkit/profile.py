@@ -65,8 +65,8 @@ class LatencyModel:
         front_end_ms: the stem alone, in a tight loop.
         base_ms: calling the runtime, and the head.
         join_ms: adding one more live edge into a node.
-        paced: statistic (p50, p95, p99) to the map from tight-loop ms to ms when called once per hop; `p95_upper` and so
-            on lead to where the upper confidence bound of that statistic will likely be measured, which is what a
+        paced: statistic (p50, p95, p99) to the map from tight-loop ms to ms when called once per hop; `p95_upper` and
+            so on lead to where the upper confidence bound of that statistic will likely be measured, which is what a
             budget is held against.
         shortened: the map from ms at the shortened gap to ms at the hop.
         shortened_gap_ms: that gap.
@@ -119,8 +119,7 @@ class DeviceProfile:
             UnpricedEdge: an edge has no row in this profile.
         """
         live = list(live)
-        if missing := sorted(set(live) - self.edges.keys()):
-            raise UnpricedEdge(f"the device profile has no cost for edge {', '.join(missing)}: run milliwise profile {self.space} again")
+        self.require_priced(live)
         model = self.latency
         joins = len(live) - len({graph.by_name[name].target for name in live})
         edges = sum(self.edges[name].latency_ms for name in live)
@@ -129,6 +128,18 @@ class DeviceProfile:
     def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95") -> float:
         """Predicted ms of the whole exported file, called once per hop."""
         return self.latency.paced[statistic](self.tight_ms(graph, live))
+
+    def require_priced(self, names: Iterable[str]) -> None:
+        """Refuse edges without a measured cost.
+
+        Raises:
+            UnpricedEdge: names them.
+        """
+        if missing := sorted(set(names) - self.edges.keys()):
+            raise UnpricedEdge(
+                f"the device profile has no cost for edge {', '.join(missing)}: "
+                f"run milliwise profile {self.space} again"
+            )
 
     def require(self, graph: Graph, threads: int | None = None, hop_ms: int | None = None) -> None:
         """Refuse a profile that was made for something else.
@@ -159,12 +170,17 @@ class DeviceProfile:
         """
         content = read_json(path, "device profile")
         if content.get("format") != FORMAT:
-            raise MilliwiseError(f"device profile {path} has format {content.get('format')!r}, this version reads {FORMAT}: profile again")
+            raise MilliwiseError(
+                f"device profile {path} has format {content.get('format')!r}, this version reads {FORMAT}: "
+                "profile again"
+            )
         try:
             return _from_json(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise MilliwiseError(f"device profile {path} is not as milliwise wrote it ({reason}): run milliwise profile again") from None
+            raise MilliwiseError(
+                f"device profile {path} is not as milliwise wrote it ({reason}): run milliwise profile again"
+            ) from None
 
 
 def _number(value: object, name: str, least: float = -math.inf) -> float:

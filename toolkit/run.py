@@ -57,10 +57,14 @@ def load_selected(folder: Path) -> Selected:
     """
     folder = Path(folder)
     if not (folder / "run.json").is_file():
-        raise MilliwiseError(f"{folder} holds no finished run: name the folder given to milliwise search -o, or finish it with --resume")
+        raise MilliwiseError(
+            f"{folder} holds no finished run: name the folder given to milliwise search -o, or finish it with --resume"
+        )
     content = read_json(folder / "run.json", "run")
     if content.get("format") != FORMAT:
-        raise MilliwiseError(f"run {folder} has format {content.get('format')!r}, this version reads {FORMAT}: search again")
+        raise MilliwiseError(
+            f"run {folder} has format {content.get('format')!r}, this version reads {FORMAT}: search again"
+        )
     try:
         kept = frozenset(map(str, content["kept"]))
         labels = tuple(map(str, content["labels"]))
@@ -72,9 +76,13 @@ def load_selected(folder: Path) -> Selected:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise MilliwiseError(f"the weights in {folder} are of another network ({str(error).splitlines()[0]}): search again") from None
+        raise MilliwiseError(
+            f"the weights in {folder} are of another network ({str(error).splitlines()[0]}): search again"
+        ) from None
     known = {"format", "kept", "labels", "hop_ms"}
-    return Selected(network.eval(), kept, labels, hop_ms, {name: value for name, value in content.items() if name not in known})
+    return Selected(
+        network.eval(), kept, labels, hop_ms, {name: value for name, value in content.items() if name not in known}
+    )
 
 
 def append_log(folder: Path, row: dict[str, Any]) -> None:

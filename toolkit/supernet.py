@@ -1,4 +1,4 @@
-"""A super-network: one module per edge of a graph, between a stem and a head; the only walk over the graph lives here."""
+"""A super-network: one module per edge of a graph, between a stem and a head; the only walk over it lives here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class SuperNetwork(nn.Module):
         super().__init__()
         if operations.keys() != graph.by_name.keys():
             odd = min(operations.keys() ^ graph.by_name.keys())
-            raise MilliwiseError(f"edge {odd!r} has no operation (or the operation no edge): give each edge exactly one")
+            raise MilliwiseError(
+                f"edge {odd!r} has no operation (or the operation no edge): give each edge exactly one"
+            )
         self.graph = graph
         self.operations = nn.ModuleDict(operations)
         self.stem = stem
@@ -44,7 +46,7 @@ class SuperNetwork(nn.Module):
     ) -> Value:
         """Visit the live edges in topological order and return the value of the sink.
 
-        Whatever is computed over an architecture (tensors, ONNX nodes, shapes, costs) is a pair of functions given here.
+        Whatever is computed over an architecture (tensors, ONNX nodes, shapes, costs) is a pair of functions.
 
         Args:
             kept: kept edges; those on no path from source to sink are not visited.
@@ -75,7 +77,9 @@ class SuperNetwork(nn.Module):
     def from_features(self, features: Tensor, kept: Iterable[str] | None = None) -> Tensor:
         """As `forward`, from the output of the stem."""
         kept = self.graph.full if kept is None else kept
-        sink = self.walk(kept, features, lambda _edge, operation, value: operation(value), lambda _node, values: _sum(values))
+        sink = self.walk(
+            kept, features, lambda _edge, operation, value: operation(value), lambda _node, values: _sum(values)
+        )
         result: Tensor = self.head(sink)
         return result
 

@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         epochs: passes over the data.
-        minutes: no epoch begins that would likely end after this much training time; the learning rate falls accordingly.
+        minutes: no epoch begins that would likely end after this much training; the learning rate falls in step.
         learning_rate: of AdamW at its highest; cosine decay to zero after a short linear warm-up.
         weight_decay: of AdamW.
         groups: architectures per batch when a strategy proposes them.
@@ -83,7 +83,8 @@ def train(
     Raises:
         MilliwiseError: the loss is not finite, or the checkpoint is damaged or of another network.
     """
-    network.to(memory_format=torch.channels_last)  # measured: 1.6 times faster on a CPU, where depthwise layers dominate
+    # Measured: 1.6 times faster on a CPU, where depthwise layers dominate.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     run = _Run(network, optimizer, strategy)
     if checkpoint is not None and checkpoint.exists():
@@ -103,7 +104,15 @@ def train(
             run.epoch += 1
             run.seconds += time.monotonic() - begun
             rate = run.optimizer.param_groups[0]["lr"]
-            log({"stage": title, "epoch": run.epoch, "loss": total / steps, "seconds": run.seconds, "learning_rate": rate})
+            log(
+                {
+                    "stage": title,
+                    "epoch": run.epoch,
+                    "loss": total / steps,
+                    "seconds": run.seconds,
+                    "learning_rate": rate,
+                }
+            )
             if checkpoint is not None:
                 _save(run, checkpoint)
     return network.eval()
@@ -155,7 +164,9 @@ def _save(run: _Run, path: Path) -> None:
     for index, moments in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     strategy = None if run.strategy is None else run.strategy.state_dict()
-    text = json.dumps({"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()})
+    text = json.dumps(
+        {"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()}
+    )
     save_tensors(path, tensors, text)
 
 
@@ -199,7 +210,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise MilliwiseError(f"cannot read the weights {path} ({reason}): make them again") from None
 
 
-def predict(network: SuperNetwork, batches: Iterable[tuple[Tensor, Tensor]], kept: Iterable[str] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def predict(
+    network: SuperNetwork, batches: Iterable[tuple[Tensor, Tensor]], kept: Iterable[str] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """(logits, labels) of every batch, in evaluation mode and without gradients."""
     network.eval()
     with torch.no_grad():

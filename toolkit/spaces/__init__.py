@@ -30,7 +30,11 @@ class Space:
 
 SPACES = {
     space.name: space
-    for space in (Space("kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")),)
+    for space in (
+        Space(
+            "kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")
+        ),
+    )
 }
 
 

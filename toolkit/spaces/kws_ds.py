@@ -38,7 +38,9 @@ def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
     column_ms = FRAME_MS * TIME_STRIDE
     if hop_ms % column_ms or not column_ms <= hop_ms <= 2000:
         nearest = max(column_ms, min(2000, round(hop_ms / column_ms) * column_ms))
-        raise MilliwiseError(f"a hop of {hop_ms} ms does not fit kws-ds: use a multiple of {column_ms} ms, such as {nearest}")
+        raise MilliwiseError(
+            f"a hop of {hop_ms} ms does not fit kws-ds: use a multiple of {column_ms} ms, such as {nearest}"
+        )
     operations: dict[str, nn.Module] = {}
     edges: list[Edge] = []
 

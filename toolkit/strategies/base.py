@@ -19,7 +19,7 @@ class Proposal:
 
     Attributes:
         architecture: live edges.
-        decisions: every edge that was decided while sampling it, kept or not (strategies without chance leave it empty).
+        decisions: every edge that was decided while sampling, kept or not (none where nothing was sampled).
     """
 
     architecture: Architecture
@@ -73,8 +73,14 @@ class Strategy(ABC):
         """
         cheapest = self.price.cheapest()
         if (least := self.price(cheapest)) > self.limit:
-            raise BudgetTooSmall(f"no architecture costs at most {self.limit:.4g}: the cheapest costs {least:.4g}; allow that much")
+            raise BudgetTooSmall(
+                f"no architecture costs at most {self.limit:.4g}: the cheapest costs {least:.4g}; allow that much"
+            )
         return cheapest
+
+    def facts(self) -> dict[str, Any]:
+        """What is worth seeing of how the search goes, as JSON values, for the log."""
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

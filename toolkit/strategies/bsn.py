@@ -77,7 +77,9 @@ class BudgetedSuperNetwork(Strategy):
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
         if self._done < self._warm_up:
-            return [Proposal(random_architecture(self.graph, self._chance, self._chance.random())) for _ in range(count)]
+            return [
+                Proposal(random_architecture(self.graph, self._chance, self._chance.random())) for _ in range(count)
+            ]
         proposals = [proposal for proposal in self._sample(8 * count) if proposal.architecture]
         # Hardly any sample is connected only when the probabilities are: then the cheapest path keeps training.
         return (proposals + [Proposal(self._cheapest)] * count)[:count]
@@ -92,7 +94,9 @@ class BudgetedSuperNetwork(Strategy):
         costs = torch.tensor([self._cost(proposal.architecture) for proposal in priced])
         penalties = self._penalty * (costs / self.limit - 1).clamp(min=0)
         self._optimizer.zero_grad()
-        self._logits.grad = self._score_gradient(priced, penalties) + self._score_gradient(proposals, torch.tensor(losses))
+        self._logits.grad = self._score_gradient(priced, penalties) + self._score_gradient(
+            proposals, torch.tensor(losses)
+        )
         self._optimizer.step()
         if not self._fixed_penalty:
             excess = float(costs.mean() / self.limit - 1)
@@ -106,6 +110,10 @@ class BudgetedSuperNetwork(Strategy):
         ranked = sorted(samples, key=lambda kept: (-self._log_probability(kept), sorted(kept)))
         chosen = dict.fromkeys([likely, self._filled(likely), *ranked])
         return list(chosen)[:count]
+
+    def facts(self) -> dict[str, Any]:
+        """See `Strategy`."""
+        return {"probabilities": self.probabilities, "penalty": self._penalty}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""
@@ -168,7 +176,7 @@ class BudgetedSuperNetwork(Strategy):
         return sum(math.log(max(1e-9, p if name in kept else 1 - p)) for name, p in self.probabilities.items())
 
     def _repaired(self, kept: Architecture) -> Architecture:
-        """The live edges, without the least probable ones until the limit is kept; the cheapest path if none is left."""
+        """The live edges, less the least probable ones until the limit is kept; the cheapest path if none is left."""
         live = self.graph.live(kept)
         probabilities = self.probabilities
         while live and self._cost(live) > self.limit:

@@ -1,0 +1,29 @@
+# make demo: set everything up and run the whole job on this machine. make test: set up and run the tests. make lint.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A recording of real people makes the demo's stream more telling; it trains nothing.
+RECORDINGS := $(wildcard ../shared/data/keywords_en30)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready
+	$(BIN)/milliwise demo -o demo-output $(if $(RECORDINGS),--recordings $(RECORDINGS))
+
+test: $(VENV)/ready
+	$(BIN)/pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo-output build *.egg-info
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "milliwise needs Python 3.10 or newer: make PYTHON=python3.11 " + "$(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,23 @@
+"""The benchmarks: one file each, and a row in this table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from toolkit.errors import MilliwiseError
+
+BENCHES = {"spine": "kws_demo.bench.spine"}
+
+
+def find_bench(name: str) -> Callable[..., dict[str, Any]]:
+    """The `run` function of the benchmark of that name.
+
+    Raises:
+        MilliwiseError: there is none; the message lists those there are.
+    """
+    if name not in BENCHES:
+        raise MilliwiseError(f"no benchmark {name!r}: choose {' or '.join(BENCHES)}")
+    run: Callable[..., dict[str, Any]] = importlib.import_module(BENCHES[name]).run
+    return run

@@ -1,0 +1,171 @@
+"""The commands `search`, `demo` and `bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.cli import json_option, report, seed_option
+
+FILE = click.Path(path_type=Path)
+DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]."
+
+
+@click.command()
+@click.argument("space")
+@click.option("--profile", "profile_file", type=FILE, required=True, help="The device profile (milliwise profile).")
+@click.option(
+    "--budget", required=True, help="Such as '1 ms' (paced p95 of the whole file), '300 kparams' or '40 MFLOPs'."
+)
+@click.option("--data", required=True, help=DATA)
+@click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
+@click.option("--add", help="A folder of own recordings of the words, for training only.")
+@click.option("--unknown", help="A folder of recordings of other words.")
+@click.option("--noise", help="A folder of background recordings.")
+@click.option(
+    "--clips",
+    "clips_per_word",
+    default=800,
+    show_default=True,
+    type=click.IntRange(30, 100_000),
+    help="Synthetic clips a word.",
+)
+@click.option("--strategy", default="bsn", show_default=True, help="bsn or uniform.")
+@click.option("--penalty", type=click.FloatRange(min=0, min_open=True), help="λ of bsn; found by itself unless given.")
+@click.option(
+    "--minutes",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0.05, 10_000),
+    help="Training time; measuring comes on top.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@click.option(
+    "--calls",
+    default=400,
+    show_default=True,
+    type=click.IntRange(59, 100_000),
+    help="Calls in each measurement of a candidate.",
+)
+@click.option("--on", "target", help="Where to measure: local. The default is the profile's target.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@seed_option
+@json_option
+@click.pass_context
+def search(
+    context: click.Context,
+    profile_file: Path,
+    output: Path,
+    target: str | None,
+    resume: bool,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
+    """Find the network of SPACE that hears best within a budget on the profiled device (exit code 1: not kept)."""
+    from kws_demo.search import Settings, run_search
+    from toolkit.profile import DeviceProfile
+
+    settings = Settings(on=target, **arguments)
+    run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
+    measured = run["measured"]
+    kept = bool(measured.get("kept", True))
+    result = {
+        "run": str(output),
+        "strategy": run["strategy"],
+        "predicted_ms": run["predicted_ms"],
+        "measured_p95_ms": measured.get("p95_ms"),
+        "budget_kept": kept,
+        "accuracy": run["accuracy"]["test"],
+        "accuracy_error": run["accuracy"]["test_error"],
+        "between_words": run["accuracy"]["between_words"],
+        "live_edges": run["kept"],
+        "pareto": run["pareto"],
+        "seconds": run["seconds"],
+    }
+    report(
+        as_json,
+        result,
+        f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
+        f"{'kept' if kept else 'NOT kept'} when measured; right for {100 * result['accuracy']:.1f} % "
+        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. Next: milliwise export {output} -o listener.onnx",
+    )
+    context.exit(0 if kept else 1)
+
+
+@click.command()
+@click.option("-o", "output", type=FILE, default=Path("demo-output"), show_default=True, help="The folder to write.")
+@click.option(
+    "--minutes", default=6.0, show_default=True, type=click.FloatRange(3.3, 10_000), help="About how long it may take."
+)
+@click.option("--data", default="synth:yes,no,stop,left", show_default=True, help=DATA)
+@click.option("--budget", help="Paced p95; 1 ms unless this machine needs more.")
+@click.option(
+    "--recordings", type=FILE, help="A folder with a folder a word: stream these instead of synthetic speech."
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted demo.")
+@seed_option
+@json_option
+@click.pass_context
+def demo(
+    context: click.Context,
+    output: Path,
+    minutes: float,
+    data: str,
+    budget: str | None,
+    recordings: Path | None,
+    resume: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Profile this machine, teach a listener some words, export it, let it hear, and show all of it on one page."""
+    from kws_demo.demo import run_demo
+
+    result = run_demo(
+        output, minutes=minutes, data=data, budget=budget, seed=seed, recordings=recordings, resume=resume
+    )
+    heard = "\n".join(
+        f"  {row['start_s']:6.2f} s  {row['keyword']}  {row['score']:.2f}" for row in result["detections"]
+    )
+    report(
+        as_json,
+        result,
+        f"heard in {result['wav']}:\n{heard}\n"
+        f"{result['model']}: asked {result['budget']}, measured p95 {result['measured_p95_ms']:.3f} ms, budget "
+        f"{'kept' if result['budget_kept'] else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % of the test "
+        f"clips, by voices it never heard; {result['seconds']:.0f} s in all.\nOpen {result['report']}, or speak to it: "
+        f"milliwise stream {result['model']}",
+    )
+    context.exit(0 if result["budget_kept"] else 1)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="Leave out what takes long; its rows say so.")
+@click.option("--resume", is_flag=True, help="Keep the rows that were measured before.")
+@click.option("--results", type=FILE, help="Raw rows; tests/results/NAME.jsonl by default.")
+@click.option(
+    "--recordings", type=FILE, default=Path("../shared/data"), show_default=True, help="The folder of test recordings."
+)
+@seed_option
+@json_option
+@click.pass_context
+def bench(
+    context: click.Context,
+    name: str,
+    quick: bool,
+    resume: bool,
+    results: Path | None,
+    recordings: Path,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure the figures of benchmark NAME (spine) beside their targets (exit code 1 if one is missed)."""
+    from kws_demo.bench import find_bench
+    from kws_demo.bench.rows import Results, table
+
+    kept = Results(results or Path("tests/results") / f"{name}.jsonl", resume)
+    outcome = find_bench(name)(kept, quick=quick, recordings=recordings, seed=seed)
+    report(as_json, outcome, table(outcome["rows"]))
+    context.exit(1 if any(row["met"] is False for row in outcome["rows"]) else 0)

@@ -1,0 +1,339 @@
+"""The search run: train the super-network under a budget, measure the best few on the target, fine-tune, choose.
+
+A candidate's cost does not depend on its weights, so candidates are measured before training time is spent on them:
+only those that keep the budget on the device are fine-tuned, and the one that validates best is chosen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exporters.onnx import to_onnx, with_properties
+from kws_demo.data import SpeechData, load_data
+from kws_demo.train import Accuracy, Speech, accuracy
+from profilers.check import Check, check_budget, require_same_machine
+from profilers.clock import CHECK_CALLS
+from profilers.export import PROFILE_NAME
+from profilers.target import parse_target
+from toolkit.budget import Budget, show
+from toolkit.costs import Price, price
+from toolkit.errors import MilliwiseError
+from toolkit.files import read_json, write_json
+from toolkit.graph import Architecture
+from toolkit.profile import DeviceProfile
+from toolkit.run import Selected, append_log, save_selected
+from toolkit.spaces import find_space
+from toolkit.strategies import Strategy, find_strategy
+from toolkit.supernet import SuperNetwork
+from toolkit.training import Plan, train
+
+ROOM = 0.95  # candidates are sought below this share of the limit, so that a second measurement still fits
+SEARCH_SHARE = 0.5  # of the training time; the rest fine-tunes
+CANDIDATES = 12
+MOST_MEASURED = 4
+MOST_EPOCHS = 60
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of a search. `minutes` is training time; measuring comes on top, with so many `calls` a candidate."""
+
+    space: str
+    budget: str
+    data: str
+    strategy: str = "bsn"
+    seed: int = 0
+    minutes: float = 10.0
+    penalty: float | None = None
+    add: str | None = None
+    unknown: str | None = None
+    noise: str | None = None
+    clips_per_word: int = 800
+    device: str = "cpu"
+    on: str | None = None
+    fine_tuned: int = 2
+    calls: int = CHECK_CALLS
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the strategy takes beside price, limit and seed."""
+        return {} if self.penalty is None else {"penalty": self.penalty}
+
+
+@dataclass
+class Candidate:
+    """An architecture on its way to being chosen; costs are of the whole exported file called once per hop."""
+
+    kept: list[str]
+    predicted_ms: float
+    predicted_upper_ms: float
+    accuracy: float
+    measured_p95_ms: float | None = None
+    measured_upper_ms: float | None = None
+    fits: bool | None = None
+    fine_tuned_accuracy: float | None = None
+    fine_tuned_error: float | None = None
+    chosen: bool = False
+    check: dict[str, Any] = field(default_factory=dict)
+
+
+def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
+    """Search, and leave a run folder that `milliwise export` takes.
+
+    Args:
+        profile: of the device; the candidates are measured on its target.
+        folder: run folder; with `resume` the work goes on from what is in it.
+
+    Returns:
+        The content of `run.json`.
+
+    Raises:
+        MilliwiseError: impossible budget, bad data, or a folder of other arguments to resume.
+    """
+    run = _Run(settings, profile, folder, resume)
+    with run.timed("data"):
+        run.load()
+    with run.timed("search"):
+        run.train_supernetwork()
+        candidates = run.candidates()
+    with run.timed("measure"):
+        run.measure(candidates)
+    with run.timed("fine_tune"):
+        networks = run.fine_tune(candidates)
+    return run.choose(candidates, networks)
+
+
+class _Run:
+    """The steps of a search, in the order of `run_search`."""
+
+    def __init__(self, settings: Settings, profile: DeviceProfile, folder: Path, resume: bool) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.profile, self.folder = settings, profile, Path(folder)
+        self.budget = Budget.parse(settings.budget)
+        self.space = find_space(settings.space)
+        graph = self.space.build(hop_ms=profile.hop_ms).graph
+        self.price: Price = price(graph, profile, self.budget)
+        self.price.require_feasible(self.budget)
+        if settings.on in (None, "local") and profile.target == "local":
+            require_same_machine(profile)
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
+        self.seconds: dict[str, float] = {}
+        self._prepare(resume)
+
+    def _prepare(self, resume: bool) -> None:
+        arguments = {"settings": asdict(self.settings), "digest": self.profile.digest}
+        path = self.folder / "arguments.json"
+        if resume and path.exists():
+            stored = read_json(path, "run arguments")
+            if stored != arguments:
+                raise MilliwiseError(
+                    f"{self.folder} was begun with other arguments: repeat those with --resume, or leave it out"
+                )
+            return
+        for name in (
+            "run.json",
+            "log.jsonl",
+            "candidates.json",
+            "weights.safetensors",
+            *(p.name for p in self.folder.glob("*.checkpoint")),
+        ):
+            (self.folder / name).unlink(missing_ok=True)
+        write_json(path, arguments)
+        self.profile.save(self.folder / PROFILE_NAME)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.seconds[stage] = round(time.monotonic() - begun, 1)
+
+    def load(self) -> None:
+        """Read or make the data and build the super-network for its labels."""
+        chosen = self.settings
+        paths = {
+            name: Path(value) if (value := getattr(chosen, name)) else None for name in ("add", "unknown", "noise")
+        }
+        self.data: SpeechData = load_data(chosen.data, seed=chosen.seed, clips_per_word=chosen.clips_per_word, **paths)
+        torch.manual_seed(chosen.seed)
+        self.network: SuperNetwork = self.space.build(len(self.data.labels), self.profile.hop_ms)
+        self.hop_samples = self.profile.hop_ms * 16
+        self.speech = Speech(self.data, self.network.stem, self.hop_samples, chosen.seed, chosen.device)
+
+    def train_supernetwork(self) -> None:
+        """Train shared weights while the strategy learns which edges to keep."""
+        chosen = self.settings
+        limit = max(ROOM * self.budget.limit, self.price(self.price.cheapest()))
+        self.strategy: Strategy = find_strategy(chosen.strategy)(self.price, limit, chosen.seed, **chosen.options)
+
+        def log(row: dict[str, Any]) -> None:
+            append_log(self.folder, row)
+            if facts := self.strategy.facts():
+                append_log(self.folder, {"stage": "probabilities", "epoch": row["epoch"], **facts})
+
+        self._train(
+            self.network,
+            "training the super-network",
+            SEARCH_SHARE * chosen.minutes,
+            "search.checkpoint",
+            log,
+            self.strategy,
+        )
+
+    def _train(
+        self,
+        network: SuperNetwork,
+        title: str,
+        minutes: float,
+        name: str,
+        log: Callable[[dict[str, Any]], None],
+        strategy: Strategy | None = None,
+    ) -> None:
+        plan = Plan(epochs=MOST_EPOCHS, minutes=minutes)
+        network.operations.to(self.settings.device)  # the stem stays with the audio, on the CPU
+        network.head.to(self.settings.device)
+        train(
+            network,
+            self.speech.training,
+            self.speech.steps,
+            plan,
+            self.speech.loss(),
+            title=title,
+            strategy=strategy,
+            seed=self.settings.seed,
+            checkpoint=self.folder / name,
+            log=log,
+        )
+
+    def candidates(self) -> list[Candidate]:
+        """The strategy's best, ranked by how they validate with the shared weights."""
+        path = self.folder / "candidates.json"
+        if path.exists():
+            return [Candidate(**row) for row in read_json(path, "candidates")["candidates"]]
+        found = []
+        for kept in self.strategy.candidates(CANDIDATES):
+            self.speech.recalibrate(self.network, kept)
+            found.append(self._candidate(kept, accuracy(self.network, self.speech.evaluation("validation"), kept)))
+        found.sort(key=lambda candidate: -candidate.accuracy)
+        self._save(found)
+        return found
+
+    def _candidate(self, kept: Architecture, judged: Accuracy) -> Candidate:
+        graph, profile = self.price.graph, self.profile
+        return Candidate(
+            sorted(kept), profile.paced_ms(graph, kept), profile.paced_ms(graph, kept, "p95_upper"), judged.share
+        )
+
+    def _save(self, candidates: list[Candidate]) -> None:
+        write_json(self.folder / "candidates.json", {"candidates": [asdict(candidate) for candidate in candidates]})
+
+    def measure(self, candidates: list[Candidate]) -> None:
+        """Measure on the target, the most accurate first, until enough keep the budget; at last the cheapest of all."""
+        for index, candidate in enumerate(candidates[:MOST_MEASURED]):
+            if sum(bool(other.fits) for other in candidates) == self.settings.fine_tuned:
+                return
+            self._measure(candidate, f"measuring candidate {index + 1}")
+            self._save(candidates)
+        if not any(candidate.fits for candidate in candidates):
+            cheapest = self.price.cheapest()
+            self.speech.recalibrate(self.network, cheapest)
+            last = self._candidate(cheapest, accuracy(self.network, self.speech.evaluation("validation"), cheapest))
+            candidates.append(last)
+            self._measure(last, "measuring the cheapest network")
+            self._save(candidates)
+
+    def _measure(self, candidate: Candidate, title: str) -> None:
+        if candidate.fits is not None:
+            return
+        if self.budget.metric != "latency_ms":
+            candidate.fits = self.price(candidate.kept) <= self.budget.limit
+            return
+        network = self.network.select(candidate.kept).cpu().eval()
+        content = with_properties(to_onnx(network, (1, self.hop_samples)), {})
+        target = parse_target(self.settings.on or self.profile.target)
+        found: Check = check_budget(
+            content,
+            self.budget,
+            target,
+            hop_ms=self.profile.hop_ms,
+            calls=self.settings.calls,
+            threads=self.profile.threads,
+            profile=self.profile,
+            title=title,
+        )
+        candidate.measured_p95_ms, candidate.measured_upper_ms = found.p95_ms, found.upper_ms
+        candidate.fits, candidate.check = found.kept, found.facts()
+
+    def fine_tune(self, candidates: list[Candidate]) -> dict[int, SuperNetwork]:
+        """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
+        fitting = [index for index, candidate in enumerate(candidates) if candidate.fits]
+        if not fitting:
+            fitting = [
+                min(range(len(candidates)), key=lambda index: candidates[index].measured_upper_ms or float("inf"))
+            ]
+        minutes = (1 - SEARCH_SHARE) * self.settings.minutes / len(fitting)
+        networks = {}
+        for number, index in enumerate(fitting):
+            self.speech.recalibrate(self.network, candidates[index].kept)
+            network = self.network.select(candidates[index].kept)
+            title = f"fine-tuning candidate {number + 1} of {len(fitting)}"
+            self._train(
+                network, title, minutes, f"candidate-{index}.checkpoint", lambda row: append_log(self.folder, row)
+            )
+            self.speech.recalibrate(network, batches=16)
+            judged = accuracy(network, self.speech.evaluation("validation"))
+            candidates[index].fine_tuned_accuracy, candidates[index].fine_tuned_error = judged.share, judged.error
+            networks[index] = network
+        return networks
+
+    def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
+        """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""
+
+        def merit(index: int) -> tuple[float, float]:
+            candidate = candidates[index]
+            return candidate.fine_tuned_accuracy or 0.0, -(candidate.measured_upper_ms or candidate.predicted_ms)
+
+        best = max(networks, key=merit)
+        winner, network = candidates[best], networks[best]
+        winner.chosen = True
+        self._save(candidates)
+        facts = self._facts(candidates, winner, network)
+        selected = Selected(network.cpu(), frozenset(winner.kept), self.data.labels, self.profile.hop_ms, facts)
+        save_selected(self.folder, selected)
+        return read_json(self.folder / "run.json", "run")
+
+    def _facts(self, candidates: list[Candidate], winner: Candidate, network: SuperNetwork) -> dict[str, Any]:
+        validated = accuracy(network, self.speech.evaluation("validation"))
+        tested = accuracy(network, self.speech.evaluation("test"))
+        return {
+            "space": self.space.name,
+            "seed": self.settings.seed,
+            "strategy": self.settings.strategy,
+            "budget": str(self.budget),
+            "arguments": asdict(self.settings),
+            "data": self.data.description,
+            "predicted_ms": winner.predicted_ms,
+            "measured": winner.check,
+            "cost": show(self.budget.metric, self.price(winner.kept)),
+            "accuracy": {
+                "validation": validated.share,
+                "validation_error": validated.error,
+                "test": tested.share,
+                "test_error": tested.error,
+                "test_clips": tested.clips,
+                "between_words": tested.between_words,
+                "confusion": tested.confusion.tolist(),
+            },
+            "pareto": [
+                {name: value for name, value in asdict(candidate).items() if name != "check"}
+                for candidate in candidates
+            ],
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,203 @@
+"""The latency model: it finds known costs behind noisy timings and shares them where work is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+import pytest
+import toy
+from torch import nn
+
+from profilers.latency import (
+    Work,
+    context_models,
+    edge_work,
+    fit,
+    joins,
+    paced_lines,
+    priors,
+    sample_networks,
+    spearman,
+)
+from toolkit.graph import Architecture, Edge, Graph
+from toolkit.layers import CausalConv
+from toolkit.spaces import find_space
+from toolkit.supernet import SuperNetwork
+
+FEATURES = (1, 1, 40, 20)  # one hop of 200 ms
+
+
+@pytest.fixture(scope="module")
+def space() -> tuple[Graph, dict[str, Work]]:
+    network = find_space("kws-ds").build(4)
+    return network.graph, edge_work(network, FEATURES)
+
+
+def invented(work: dict[str, Work], seed: int = 0) -> dict[str, float]:
+    """Costs of 2 to 60 µs, the same where the work is."""
+    rng = np.random.default_rng(seed)
+    by_work = {
+        item.same_as: 0.0 if isinstance(item.module, nn.Identity) else rng.uniform(0.002, 0.06)
+        for item in work.values()
+    }
+    return {name: by_work[item.same_as] for name, item in work.items()}
+
+
+def timed(
+    graph: Graph, costs: dict[str, float], networks: list[Architecture], noise: float, seed: int = 1
+) -> list[float]:
+    """What a device with base 0.02 ms and 1 µs a join would take, with relative noise."""
+    rng = np.random.default_rng(seed)
+    exact = [0.02 + 0.001 * joins(graph, live) + sum(costs[name] for name in live) for live in networks]
+    return list(np.array(exact) * rng.normal(1, noise, len(exact)))
+
+
+def test_known_costs_are_found_behind_noise_and_wrong_priors(space: tuple[Graph, dict[str, Work]]) -> None:
+    graph, work = space
+    costs = invented(work)
+    same_as = {name: item.same_as for name, item in work.items()}
+    rng = np.random.default_rng(2)
+    wrong = {name: rng.uniform(0.8, 1.25) for name in set(same_as.values())}
+    prior_ms = {name: costs[name] * wrong[same_as[name]] for name in costs}
+    networks = sample_networks(graph, 160, seed=3)
+    model = fit(graph, same_as, prior_ms, networks[:120], timed(graph, costs, networks[:120], 0.01))
+    exact = np.array(timed(graph, costs, networks[120:], 0.0))
+    predicted = np.array([model(graph, live) for live in networks[120:]])
+    before = np.array(
+        [0.02 + 0.001 * joins(graph, live) + sum(prior_ms[name] for name in live) for live in networks[120:]]
+    )
+    assert np.abs(predicted / exact - 1).mean() < 0.01 < np.abs(before / exact - 1).mean()
+    assert spearman(predicted.tolist(), exact.tolist()) > 0.995
+    assert all(model.edges_ms[name] == model.edges_ms[other] for name, other in same_as.items())
+    dear = [name for name in costs if costs[name] > 0.02]
+    assert np.median([abs(model.edges_ms[name] / costs[name] - 1) for name in dear]) < 0.08
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cost_is_negative(space: tuple[Graph, dict[str, Work]], seed: int) -> None:
+    """Even when noise alone would make it so."""
+    graph, work = space
+    same_as = {name: item.same_as for name, item in work.items()}
+    networks = sample_networks(graph, 60, seed)
+    times = timed(graph, invented(work, seed), networks, 0.3, seed)
+    model = fit(graph, same_as, dict.fromkeys(work, 0.001), networks, np.abs(times).tolist())
+    assert min(model.base_ms, model.join_ms, *model.edges_ms.values()) >= 0
+
+
+def test_the_fitted_model_by_hand() -> None:
+    """Without noise, on the toy's costs in units of 0.1 ms, from priors that are all a fifth too high."""
+    networks = sorted({toy.GRAPH.live(kept) for kept in toy.architectures()} - {frozenset()}, key=sorted)
+    times = [0.1 * (toy.tight_ms(live) - toy.FRONT_END_MS) for live in networks]
+    wrong = {name: 0.12 * cost for name, cost in toy.LATENCY_MS.items()}
+    model = fit(toy.GRAPH, {name: name for name in toy.LATENCY_MS}, wrong, networks, times)
+    assert model(toy.GRAPH, toy.CHEAPEST) == pytest.approx(0.025, rel=0.01)
+    assert model(toy.GRAPH, toy.GRAPH.full) == pytest.approx(0.165, rel=0.01)
+    assert model.edges_ms == pytest.approx({name: 0.1 * cost for name, cost in toy.LATENCY_MS.items()}, abs=0.0005)
+    assert joins(toy.GRAPH, toy.GRAPH.full) == 5 and joins(toy.GRAPH, toy.CHEAPEST) == 0
+
+
+def test_work_is_the_same_computation_on_the_same_shape() -> None:
+    work = edge_work(toy.network(), toy.FEATURES)
+    assert work["late"].same_as == work["early"].same_as  # which of the two comes first is a matter of order
+    others = [item.same_as for name, item in work.items() if name not in ("late", "early")]
+    assert len(set(others)) == len(others)
+    assert work["skip"].input_shape == (1, 2, 2, 4) and work["pass"].input_shape == (1, 4, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: CausalConv(2, 2, (3, 3), relu=False),
+        lambda: CausalConv(2, 2, (3, 3), groups=2),
+        lambda: CausalConv(2, 2, (3, 4)),
+        lambda: nn.Sequential(CausalConv(2, 2, (3, 3))),
+    ],
+)
+def test_work_that_differs_is_timed_apart(other: Callable[[], nn.Module]) -> None:
+    graph = Graph((Edge("a", "in", "out"), Edge("b", "in", "out")), "in", "out")
+    network = SuperNetwork(graph, {"a": CausalConv(2, 2, (3, 3)), "b": other()}, nn.Identity(), nn.Identity())
+    work = edge_work(network, (1, 2, 4, 4))
+    assert work["a"].same_as != work["b"].same_as
+
+
+def test_an_edge_is_timed_in_context() -> None:
+    models = context_models(edge_work(toy.network(), toy.FEATURES))
+    timed = {name.split()[0] for name in models}
+    assert {"conv3", "conv1", "entry", "separable", "mix"} < timed and len(timed) == 6  # early or late
+    assert sorted(models) == sorted(f"{name} x{copies}" for name in timed for copies in (1, 4))
+    for copies in (1, 4):
+        session = onnxruntime.InferenceSession(models[f"separable x{copies}"], providers=["CPUExecutionProvider"])
+        feeds = {item.name: np.ones(item.shape, np.float32) for item in session.get_inputs()}
+        assert len(feeds) == 1 + copies  # a cache for each copy
+        outputs = session.run(None, feeds)
+        assert outputs[0].shape == (1, 2, 2, 4)
+
+
+def test_the_copies_differ_so_that_none_is_computed_once_for_all() -> None:
+    models = context_models(edge_work(toy.network(), toy.FEATURES))
+    session = onnxruntime.InferenceSession(models["conv1 x4"], providers=["CPUExecutionProvider"])
+    single = onnxruntime.InferenceSession(models["conv1 x1"], providers=["CPUExecutionProvider"])
+    features = np.random.default_rng(0).normal(0, 1, toy.FEATURES).astype(np.float32)
+    four, one = (each.run(None, {"features": features})[0] for each in (session, single))
+    assert not np.allclose(four, 4 * one, atol=1e-3)
+
+
+def test_priors_are_a_third_of_three_more_copies() -> None:
+    work = edge_work(toy.network(), toy.FEATURES)
+    times = {f"{name} x{copies}": 0.05 + 0.1 * copies for name in work for copies in (1, 4)}
+    times["mix x4"] = times["mix x1"] - 0.01  # noise
+    first = work["late"].same_as
+    times = {
+        key: value for key, value in times.items() if key.split()[0] not in {"skip", "pass", "early", "late"} - {first}
+    }
+    found = priors(work, times)
+    assert found == pytest.approx({**dict.fromkeys(work, 0.1), "skip": 0.0, "pass": 0.0, "mix": 0.0})
+
+
+def test_networks_are_live_different_and_of_all_sizes(space: tuple[Graph, dict[str, Work]]) -> None:
+    graph, _work = space
+    networks = sample_networks(graph, 100, seed=0)
+    assert len(set(networks)) == len(networks) == 100
+    assert all(live and graph.live(live) == live for live in networks)
+    sizes = [len(live) / len(graph.edges) for live in networks]
+    assert min(sizes) < 0.15 and max(sizes) > 0.85
+    assert networks == sample_networks(graph, 100, seed=0) != sample_networks(graph, 100, seed=1)
+    assert len(sample_networks(toy.GRAPH, 300, seed=0)) < 300  # there are no more
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: covariance 4.5, variances 4.5 and 5.
+    assert spearman([1, 2, 2, 4], [1, 3, 2, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert spearman([0.1, 0.2, 5.0], [1, 10, 11]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_paced_lines_are_found() -> None:
+    """Calls lie between 0.8 and 1.2 of the line 0.3 + 1.1 · tight, evenly: their p95 is 1.18 of it, their p99 1.196."""
+    tight = np.linspace(0.05, 0.8, 12)
+    spread = 1 + 0.004 * (np.arange(101) - 50)
+    lines, error = paced_lines(tight.tolist(), [(0.3 + 1.1 * value) * spread for value in tight])
+    assert error == pytest.approx(0, abs=1e-9)
+    for name, factor in (("p50", 1.0), ("p95", 1.18), ("p99", 1.196)):
+        assert (lines[name].base, lines[name].slope) == pytest.approx((0.3 * factor, 1.1 * factor), rel=1e-6)
+    for value in (0.0, 0.4):
+        assert lines["p50"](value) < lines["p95"](value) < lines["p99"](value)
+        assert all(lines[f"{name}_upper"](value) >= lines[name](value) for name in ("p50", "p95", "p99"))
+
+
+def test_paced_lines_are_found_behind_noise() -> None:
+    rng = np.random.default_rng(0)
+    tight = rng.uniform(0.05, 0.8, 14)
+    lines, error = paced_lines(tight.tolist(), [(0.3 + 1.1 * value) * rng.lognormal(0, 0.05, 60) for value in tight])
+    assert error < 0.02
+    for value in (0.1, 0.7):
+        assert lines["p50"](value) == pytest.approx(0.3 + 1.1 * value, rel=0.02)
+        assert lines["p95"](value) == pytest.approx((0.3 + 1.1 * value) * np.exp(1.645 * 0.05), rel=0.02)
+
+
+@pytest.mark.parametrize("paced", [[0.5, 0.4, 0.3], [0.01, 0.4, 0.9]])
+def test_paced_lines_never_fall_nor_begin_below_zero(paced: list[float]) -> None:
+    lines, _error = paced_lines([0.1, 0.2, 0.3], [[value] * 20 for value in paced])
+    assert all(line.base >= 0 and line.slope >= 0 for line in lines.values())

@@ -1,0 +1,149 @@
+"""The super-network against the same sums written out by hand; selection; recalibration; the spaces."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import toy
+from torch import Tensor, nn
+
+from toolkit.errors import MilliwiseError
+from toolkit.graph import Edge, Graph
+from toolkit.spaces import SPACES, find_space
+from toolkit.supernet import SuperNetwork, recalibrate
+
+
+def by_hand(network: SuperNetwork, features: Tensor, kept: set[str]) -> Tensor:
+    """The toy's forward pass, written out; an edge whose source is dead gives nothing."""
+    on = network.operations
+
+    def total(*terms: tuple[str, Tensor | None]) -> Tensor | None:
+        given = [on[name](value) for name, value in terms if name in kept and value is not None]
+        return sum(given[1:], given[0]) if given else None
+
+    fine = total(("conv3", features), ("conv1", features))
+    deep = total(("skip", fine), ("separable", fine))
+    low = total(("entry", features), ("early", fine))
+    out = total(("late", deep), ("pass", low), ("mix", low))
+    assert out is not None
+    result: Tensor = network.head(out)
+    return result
+
+
+def test_every_architecture_computes_what_it_says() -> None:
+    network = toy.network().eval()
+    features = torch.randn(2, 1, 2, 12)
+    with torch.no_grad():
+        for kept in toy.architectures():
+            if toy.GRAPH.live(kept):
+                seen = network.from_features(features, kept)
+                assert seen.shape == (2, 3, toy.LABELS)
+                torch.testing.assert_close(seen, by_hand(network, features, set(kept)))
+        torch.testing.assert_close(network(features), by_hand(network, features, set(toy.GRAPH.full)))
+
+
+class Untouchable(nn.Module):
+    """Fails the test when it is computed."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        raise AssertionError("a dead edge was computed")
+
+
+def test_dead_edges_are_not_computed() -> None:
+    network = toy.network().eval()
+    for name in ("conv3", "separable", "skip", "late", "mix", "conv1", "early"):
+        network.operations[name] = Untouchable()
+    # skip and conv3 are kept but lead nowhere.
+    assert network.from_features(torch.randn(1, 1, 2, 4), {"entry", "pass", "conv3", "skip"}).shape == (
+        1,
+        1,
+        toy.LABELS,
+    )
+
+
+def test_no_path_is_refused() -> None:
+    with pytest.raises(MilliwiseError, match="do not join"):
+        toy.network().from_features(torch.randn(1, 1, 2, 4), {"conv3", "mix"})
+    with pytest.raises(MilliwiseError, match="'tunnel'"):
+        toy.network().from_features(torch.randn(1, 1, 2, 4), {"tunnel"})
+
+
+def test_every_edge_needs_its_operation() -> None:
+    graph = Graph((Edge("a", "x", "y"),), "x", "y")
+    for operations, odd in (({}, "'a'"), ({"a": nn.Identity(), "b": nn.Identity()}, "'b'")):
+        with pytest.raises(MilliwiseError, match=odd):
+            SuperNetwork(graph, operations, nn.Identity(), nn.Identity())
+
+
+def test_the_walk_is_a_pair_of_functions() -> None:
+    def apply(edge: Edge, _module: nn.Module, value: str) -> str:
+        return f"{edge.name}({value})"
+
+    def add(_node: str, values: list[str]) -> str:
+        return "+".join(values)
+
+    kept = {"conv3", "skip", "late", "entry", "pass", "mix", "separable"} - {"separable"}
+    said = toy.network().walk(kept, "x", apply, lambda node, values: add(node, list(values)))
+    assert sorted(said.split("+")) == ["late(skip(conv3(x)))", "mix(entry(x))", "pass(entry(x))"]
+
+
+def test_a_selected_network_is_the_live_part_with_its_own_weights() -> None:
+    network = toy.network().eval()
+    features = torch.randn(1, 1, 2, 8)
+    kept = {"conv1", "skip", "late", "entry", "mix"} - {"mix"}  # entry is dead
+    with torch.no_grad():
+        expected = network.from_features(features, kept)
+        selected = network.select(kept).eval()
+        for parameter in network.parameters():
+            parameter.zero_()
+        torch.testing.assert_close(selected(features), expected)
+    assert selected.graph.full == set(selected.operations) == {"conv1", "skip", "late"}
+    assert not any("entry" in name for name in selected.state_dict())
+
+
+def test_recalibration_is_the_plain_average_over_the_batches() -> None:
+    network = toy.network()
+    norm = network.operations["conv1"].norm
+    norm.running_mean.fill_(9.0)
+    batches = [torch.randn(4, 1, 2, 8) + shift for shift in (0.0, 1.0, 5.0)]
+    kept = {"conv1", "skip", "late"}
+
+    def forward_all() -> None:
+        for batch in batches:
+            network.from_features(batch, kept)
+
+    network.train()
+    recalibrate(network, forward_all)
+    with torch.no_grad():
+        outputs = [network.operations["conv1"].conv(batch) for batch in batches]
+    means = torch.stack([output.mean((0, 2, 3)) for output in outputs]).mean(0)
+    variances = torch.stack([output.var((0, 2, 3)) for output in outputs]).mean(0)
+    torch.testing.assert_close(norm.running_mean, means)
+    torch.testing.assert_close(norm.running_var, variances)
+    assert not network.training and not norm.training and norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_a_space_is_whole(name: str) -> None:
+    space = find_space(name)
+    network = space.build(labels=5, hop_ms=200).eval()
+    graph = network.graph
+    assert graph.live(graph.full) == graph.full, "an edge that can never be live is no choice"
+    assert len(graph.edges) >= 30
+    assert not any(edge_name.count(".") for edge_name in graph.full)
+    with torch.no_grad():
+        logits = network(torch.randn(2, 3 * 3200))
+    assert logits.shape == (2, 3, 5) and logits.isfinite().all()
+    assert graph.digest() == space.build(labels=12, hop_ms=400).graph.digest()
+
+
+@pytest.mark.parametrize("hop_ms", [0, -40, 30, 100, 2040])
+def test_a_hop_that_does_not_fit_is_refused_with_one_that_does(hop_ms: int) -> None:
+    with pytest.raises(MilliwiseError, match=rf"hop of {hop_ms} ms .* such as (\d+)") as error:
+        find_space("kws-ds").build(3, hop_ms)
+    find_space("kws-ds").build(3, int(str(error.value).split()[-1]))
+
+
+def test_an_unknown_space_lists_those_there_are() -> None:
+    with pytest.raises(MilliwiseError, match="kws-ds"):
+        find_space("kws")
