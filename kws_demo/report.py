@@ -85,7 +85,7 @@ def page(profile: DeviceProfile, run: Facts, log: Sequence[Facts], stream: Facts
             _section("run", "The run", "", tables.about(run)),
         ),
         _section("use", "Use it", "", tables.usage(run)),
-        "<footer>Made by milliwise. Every figure is of this run; what was not measured is said to be so.</footer>",
+        "<footer>Made by milliwise. Every figure is of this run; a missing one is said to be missing.</footer>",
         "</main></body></html>\n",
     ])
 
@@ -150,10 +150,10 @@ def _stream_section(stream: Facts | None) -> str:
     heard = stream_drawing.read_stream(stream) if stream else None
     if stream is None or heard is None:
         return _section("stream", heading, "", None)
+    name = PurePosixPath(str(stream.get("wav") or "a recording")).name
     lead = (
-        f"The exported file listening to {plain(PurePosixPath(str(stream.get('wav') or 'a recording')).name, 60)}. A word "
-        "is heard when its score, averaged over time, passes the threshold; a score stands where the stretch of sound "
-        "that it judges begins."
+        f"The exported file listening to {plain(name, 60)}. A word is heard when its score, averaged over time, passes "
+        "the threshold; a score stands where the stretch of sound that it judges begins."
     )
     said = "" if at(stream, "truth") is None else f", {len(heard.truth)} words said"
     per_second, slowest = number(stream, "ms_per_second"), number(stream, "p99_ms")
@@ -171,8 +171,8 @@ def _stream_section(stream: Facts | None) -> str:
 def _pareto_section(search: _Search) -> str:
     lead = (
         "A hollow dot is a candidate as the search saw it: cost predicted from the profile, accuracy with the shared "
-        "weights. The most promising were measured on the device and, if they kept the budget, fine-tuned: a line leads "
-        "to where each of them came out."
+        "weights. The most promising were measured on the device and, if they kept the budget, fine-tuned: a line "
+        "leads to where each of them came out."
     )
     return _section("pareto", "What could have been chosen", lead, budget_drawings.pareto(search.run, search.limit_ms))
 
@@ -183,7 +183,8 @@ def _network_section(search: _Search) -> str:
         return _section("network", heading, "", None)
     lead = (
         f"The super-network has {len(graph.edges)} edges; {len(search.live)} of them are in the exported file. Sound "
-        "enters on the left and scores leave on the right. A used edge is as thick and as hot as it is slow on this device."
+        "enters on the left and scores leave on the right. A used edge is as thick and as hot as it is slow on this "
+        "device."
     )
     return _section("network", heading, lead, network.network(graph, search.live, search.profile.edges))
 

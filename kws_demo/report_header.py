@@ -24,7 +24,7 @@ def title(run: Facts, statistic: str) -> str:
 
 
 def verdict(profile: DeviceProfile, run: Facts, statistic: str) -> str:
-    """What was asked, what was measured (or counted, if the budget is not of time), and whether that keeps the budget."""
+    """What was asked, what was measured (or counted, if the budget is not of time), and whether that keeps it."""
     style, word = VERDICTS[_is_kept(run)]
     device = plain(profile.fingerprint.get("cpu_model") or "this device", 80)
     headline = f"Asked {plain(run.get('budget') or 'nothing', 40)}, {_found(run, statistic)}"

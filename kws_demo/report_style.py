@@ -16,20 +16,22 @@ DARK = """
 """
 PAGE = """
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--paper);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1040px;margin:0 auto;padding:32px 20px 64px}
 h1{text-wrap:balance;font-size:28px;line-height:1.2;margin:6px 0 10px;letter-spacing:-.01em}
 h2{font-size:20px;margin:0 0 4px}
 p{margin:0 0 10px}
 .lead{color:var(--muted);max-width:76ch;font-size:15px}
 .eyebrow{color:var(--muted);font-size:14px;margin:0}
-.verdict{border-radius:14px;padding:22px 24px;margin-bottom:18px;background:var(--wait-wash);border-left:6px solid var(--faint)}
+.verdict{border-radius:14px;padding:22px 24px;margin-bottom:18px;
+background:var(--wait-wash);border-left:6px solid var(--faint)}
 .verdict.kept{background:var(--good-wash);border-color:var(--good)}
 .verdict.exceeded{background:var(--bad-wash);border-color:var(--bad)}
 .verdict p:last-child{margin:0}
 .kept b{color:var(--good)}
 .exceeded b{color:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:12px;margin:0 0 18px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,280px),1fr));gap:12px;margin:0 0 18px}
 .tile,section{background:var(--card);border:1px solid var(--line);border-radius:12px}
 .tile{padding:12px 16px}
 .tile span{display:block;color:var(--muted);font-size:13px}
@@ -44,12 +46,14 @@ figure{margin:8px 0 0;overflow-x:auto}
 figcaption{color:var(--muted);font-size:13px}
 .absent-note{color:var(--muted);font-style:italic}
 table{border-collapse:collapse;width:100%;font-size:14px;margin-top:8px}
-td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-top:1px solid var(--line);font-weight:400;overflow-wrap:anywhere}
+td,th{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-top:1px solid var(--line);
+font-weight:400;overflow-wrap:anywhere}
 th{color:var(--muted);white-space:nowrap;width:1%}
 td.figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;width:1%}
 .share{display:block;height:9px;margin-top:6px;border-radius:3px;background:var(--accent);min-width:2px}
 tr.total>*{border-top:2px solid var(--faint);font-weight:600;color:var(--ink)}
-pre{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:10px 14px;overflow-x:auto;font:14px/1.5 ui-monospace,Menlo,Consolas,monospace;margin:6px 0 12px}
+pre{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:10px 14px;
+overflow-x:auto;font:14px/1.5 ui-monospace,Menlo,Consolas,monospace;margin:6px 0 12px}
 footer{color:var(--muted);font-size:13px}
 """
 DRAWING = """

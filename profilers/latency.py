@@ -197,7 +197,7 @@ def paced_lines(
 
     The medians give one line. A single network's 95th percentile of a few dozen calls is mostly noise, so the calls of
     all networks, each relative to the line, are pooled for how far above it the percentiles lie. A check's upper
-    confidence bound of a percentile is a higher percentile of its calls; nine networks in ten stay below its line.
+    confidence bound of a percentile is a higher percentile of its calls; its line adds the error of the median's.
 
     Args:
         tight_ms: of each network.
@@ -207,15 +207,17 @@ def paced_lines(
     medians = np.array([np.median(calls) for calls in paced_ms])
     middle = relative_line(tight, medians)
     predicted = middle.base + middle.slope * tight
-    excess = [np.asarray(calls) / value for calls, value in zip(paced_ms, predicted, strict=True)]
+    errors = np.abs(predicted / medians - 1)
+    excess = np.concatenate([np.asarray(calls) / value for calls, value in zip(paced_ms, predicted, strict=True)])
     lines = {}
     for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
         bound_share = upper_quantile_rank(CHECK_CALLS, share) / CHECK_CALLS
-        factor = float(np.quantile(np.concatenate(excess), share))
-        upper = max(factor, float(np.quantile([np.quantile(calls, bound_share) for calls in excess], 0.9)))
-        lines[name] = Line(middle.base * factor, middle.slope * factor)
-        lines[f"{name}_upper"] = Line(middle.base * upper, middle.slope * upper)
-    return lines, float(np.mean(np.abs(predicted / medians - 1)))
+        for statistic, factor in (
+            (name, np.quantile(excess, share)),
+            (f"{name}_upper", np.quantile(excess, bound_share) * (1 + np.quantile(errors, 0.75))),
+        ):
+            lines[statistic] = Line(middle.base * float(factor), middle.slope * float(factor))
+    return lines, float(errors.mean())
 
 
 def relative_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> Line:

@@ -13,20 +13,22 @@ from toolkit.profile import PACED, DeviceProfile, EdgeCost, HeldOut, LatencyMode
 from toolkit.spaces import find_space
 
 LABELS = ("_silence_", "_unknown_", "bed", "cat", "happy")
-KEPT = frozenset({
-    "mel-fine0-conv3",
-    "mel-middle0-conv5",
-    "fine0-fine1-separable3",
-    "fine1-middle2-down",
-    "middle0-middle1-skip",
-    "middle0-middle1-expanded3",
-    "middle1-middle2-separable5",
-    "middle1-coarse2-down",
-    "middle2-coarse3-down",
-    "coarse2-coarse3-skip",
-    "coarse3-out-all-bands",
-    "fine0-fine1-skip",
-})
+KEPT = frozenset(
+    {
+        "mel-fine0-conv3",
+        "mel-middle0-conv5",
+        "fine0-fine1-separable3",
+        "fine1-middle2-down",
+        "middle0-middle1-skip",
+        "middle0-middle1-expanded3",
+        "middle1-middle2-separable5",
+        "middle1-coarse2-down",
+        "middle2-coarse3-down",
+        "coarse2-coarse3-skip",
+        "coarse3-out-all-bands",
+        "fine0-fine1-skip",
+    }
+)
 WORK_MS = {"skip": 0.0015, "conv3": 0.012, "conv5": 0.018, "conv9": 0.026, "separable3": 0.021, "separable5": 0.026}
 WORK_MS |= {"expanded3": 0.048, "down": 0.024, "all-bands": 0.009}
 
@@ -44,7 +46,9 @@ def profile(**changes: Any) -> DeviceProfile:
     edges = {}
     for edge in graph().edges:
         row = next(name for name in row_factor if edge.source.startswith(name))
-        latency = WORK_MS[edge.name.removeprefix(f"{edge.source}-{edge.target}-")] * row_factor[row] * rng.uniform(0.9, 1.1)
+        latency = (
+            WORK_MS[edge.name.removeprefix(f"{edge.source}-{edge.target}-")] * row_factor[row] * rng.uniform(0.9, 1.1)
+        )
         edges[edge.name] = EdgeCost(latency, latency * 1.1, 0.012, 4000, 1, 90_000, 1200)
     lines = {name: Line(0.2 if "p50" in name else 0.28, 1.12 + 0.1 * name.endswith("_upper")) for name in PACED}
     values: dict[str, Any] = {
@@ -68,7 +72,7 @@ def profile(**changes: Any) -> DeviceProfile:
         "onnxruntime": "1.27.0",
         "measured": {"rounds": 12},
         "edges": edges,
-        "latency": LatencyModel(0.061, 0.032, 0.0024, lines, {name: Line(0.0, 1.05) for name in PACED}, 50.0, 0.03),
+        "latency": LatencyModel(0.061, 0.032, 0.0024, lines, Line(0.0, 1.05), 50.0, 0.03),
         "held_out": held_out(48),
         "noisy": False,
         "seconds": 71.3,
@@ -82,7 +86,9 @@ def held_out(nets: int) -> HeldOut:
     measured = np.exp(rng.uniform(math.log(0.06), math.log(0.9), nets))
     errors = rng.normal(0, 0.035, nets)
     errors[0] = 0.13
-    rows = tuple({"kept": [], "predicted_ms": m * (1 + e), "measured_ms": m} for m, e in zip(measured, errors, strict=True))
+    rows = tuple(
+        {"kept": [], "predicted_ms": m * (1 + e), "measured_ms": m} for m, e in zip(measured, errors, strict=True)
+    )
     size = np.abs(errors)
     return HeldOut(nets, float(size.mean()), float((size <= 0.05).mean()), float((size <= 0.1).mean()), 0.996, rows)
 
@@ -128,7 +134,15 @@ def run(**changes: Any) -> dict[str, Any]:
             "confusion": [[79, 1, 0, 0, 0], [2, 72, 1, 3, 2], [0, 3, 77, 0, 0], [0, 2, 1, 77, 0], [0, 1, 0, 0, 79]],
         },
         "pareto": pareto(predicted),
-        "seconds": {"profile": 71.3, "data": 14.8, "search": 108.2, "measure": 38.1, "fine_tune": 52.7, "export": 2.2, "total": 287.9},
+        "seconds": {
+            "profile": 71.3,
+            "data": 14.8,
+            "search": 108.2,
+            "measure": 38.1,
+            "fine_tune": 52.7,
+            "export": 2.2,
+            "total": 287.9,
+        },
         "model": {"file": "demo/listener.onnx", "bytes": 112_640, "max_abs_diff": 3.1e-7},
     }
     return {**facts, **changes}
@@ -140,15 +154,42 @@ def pareto(predicted_ms: float) -> list[dict[str, Any]]:
     rows = []
     for index in range(12):
         cost = predicted_ms if index == 0 else float(rng.uniform(0.42, 0.97))
-        shared = 0.9 if index == 0 else 0.74 + 0.17 * float(1 - math.exp(-4 * (cost - 0.35))) + float(rng.normal(0, 0.012))
-        row: dict[str, Any] = {"kept": ["a"] * 12, "predicted_ms": cost, "predicted_upper_ms": cost * 1.08, "accuracy": shared}
-        row |= {"measured_p95_ms": None, "measured_upper_ms": None, "fits": None, "fine_tuned_accuracy": None, "chosen": False}
+        shared = (
+            0.9 if index == 0 else 0.74 + 0.17 * float(1 - math.exp(-4 * (cost - 0.35))) + float(rng.normal(0, 0.012))
+        )
+        row: dict[str, Any] = {
+            "kept": ["a"] * 12,
+            "predicted_ms": cost,
+            "predicted_upper_ms": cost * 1.08,
+            "accuracy": shared,
+        }
+        row |= {
+            "measured_p95_ms": None,
+            "measured_upper_ms": None,
+            "fits": None,
+            "fine_tuned_accuracy": None,
+            "chosen": False,
+        }
         if index < 4:
             paced = 0.781 if index == 0 else cost * float(rng.uniform(0.97, 1.1))
-            row |= {"measured_p95_ms": paced, "measured_upper_ms": paced * 1.09, "fits": paced * 1.09 <= 1, "chosen": index == 0}
+            row |= {
+                "measured_p95_ms": paced,
+                "measured_upper_ms": paced * 1.09,
+                "fits": paced * 1.09 <= 1,
+                "chosen": index == 0,
+            }
             row["fine_tuned_accuracy"] = 0.93 if index == 0 else shared + 0.022
         rows.append(row)
-    rows.append({**rows[5], "predicted_ms": 0.98, "accuracy": 0.902, "measured_p95_ms": 0.99, "measured_upper_ms": 1.07, "fits": False})
+    rows.append(
+        {
+            **rows[5],
+            "predicted_ms": 0.98,
+            "accuracy": 0.902,
+            "measured_p95_ms": 0.99,
+            "measured_upper_ms": 1.07,
+            "fits": False,
+        }
+    )
     return rows
 
 
@@ -159,21 +200,39 @@ def log(epochs: int = 40) -> list[dict[str, Any]]:
     slope = {edge.name: (1 if edge.name in KEPT else -1) * rng.uniform(0.03, 0.14) for edge in graph().edges}
     for epoch in range(1, epochs + 1):
         loss = 0.35 + 1.3 * math.exp(-epoch / 9) + float(rng.normal(0, 0.02))
-        rows.append({"stage": "training the super-network", "epoch": epoch, "loss": loss, "seconds": 2.7 * epoch, "learning_rate": 1e-3})
+        rows.append(
+            {
+                "stage": "training the super-network",
+                "epoch": epoch,
+                "loss": loss,
+                "seconds": 2.7 * epoch,
+                "learning_rate": 1e-3,
+            }
+        )
         learnt = max(0, epoch - 12)
         chances = {name: 1 / (1 + math.exp(-0.5 - rate * learnt)) for name, rate in slope.items()}
         rows.append({"stage": "probabilities", "epoch": epoch, "probabilities": chances, "penalty": 0.3 + 1.04**learnt})
     for candidate in (1, 2, 3):
         for epoch in range(1, 16):
             loss = 0.16 + 0.02 * candidate + 0.3 * math.exp(-epoch / 4) + float(rng.normal(0, 0.006))
-            rows.append({"stage": f"fine-tuning candidate {candidate}", "epoch": epoch, "loss": loss, "seconds": epoch, "learning_rate": 1e-3})
+            rows.append(
+                {
+                    "stage": f"fine-tuning candidate {candidate}",
+                    "epoch": epoch,
+                    "loss": loss,
+                    "seconds": epoch,
+                    "learning_rate": 1e-3,
+                }
+            )
     return rows
 
 
 def stream(seconds: int = 34) -> dict[str, Any]:
     """What a listener heard: a word about every three seconds, one of them missed."""
     rng = np.random.default_rng(4)
-    truth = [{"keyword": LABELS[2 + index % 3], "start_s": 1.6 + 3.1 * index} for index in range(int((seconds - 3) / 3.1))]
+    truth: list[dict[str, Any]] = [
+        {"keyword": LABELS[2 + index % 3], "start_s": 1.6 + 3.1 * index} for index in range(int((seconds - 3) / 3.1))
+    ]
     level = rng.uniform(0.01, 0.03, seconds * 50)
     scores = np.tile([0.85, 0.1, 0.02, 0.02, 0.01], (seconds * 5, 1)) + rng.uniform(0, 0.02, (seconds * 5, 5))
     detections = []
@@ -182,7 +241,9 @@ def stream(seconds: int = 34) -> dict[str, Any]:
         level[begin : begin + 28] += 0.3 * np.sin(np.linspace(0, math.pi, 28)) * rng.uniform(0.6, 1.0, 28)
         for hop in range(seconds * 5):
             # A score's window starts a second before the end of its hop.
-            near = math.exp(-((((hop + 1) * 0.2 - 1 - row["start_s"] + 0.25) / 0.28) ** 2)) * (0.6 if index == 4 else 0.96)
+            near = math.exp(-((((hop + 1) * 0.2 - 1 - row["start_s"] + 0.25) / 0.28) ** 2)) * (
+                0.6 if index == 4 else 0.96
+            )
             scores[hop, LABELS.index(row["keyword"])] += near
             scores[hop, 0] = max(0.01, scores[hop, 0] - near)
         if index != 4:

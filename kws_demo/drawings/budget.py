@@ -17,7 +17,8 @@ Bar = tuple[str, float | None, str, float | None]  # name, ms, style, upper boun
 def asked_against_measured(run: Mapping[str, Any], limit_ms: float | None, statistic: str) -> str | None:
     """Bars of the predicted and the measured latency with the limit across them; None when there is neither."""
     chosen = next((row for row in rows(run, "pareto") if row.get("chosen") is True), None)
-    bars: list[Bar] = [("predicted p95", number(run, "predicted_ms"), "predicted", number(chosen, "predicted_upper_ms"))]
+    predicted, most = number(run, "predicted_ms"), number(chosen, "predicted_upper_ms")
+    bars: list[Bar] = [("predicted p95", predicted, "predicted", most)]
     for each in STATISTICS:
         style = "measured" if each == statistic else "measured aside"
         measured = number(run, "measured", f"{each}_ms")
@@ -125,7 +126,9 @@ def _candidate(canvas: Canvas, across: Scale, up: Scale, row: Mapping[str, Any])
     tuned = number(row, "fine_tuned_accuracy")
     measured, upper = number(row, "measured_p95_ms"), number(row, "measured_upper_ms")
     about = f"{len(items(row, 'kept'))} edges: predicted {show_ms(cost)}, {show_share(share)} with shared weights"
-    about += f"; measured p95 {show_ms(measured)} (≤ {show_ms(upper)}), {show_share(tuned)} fine-tuned"
+    about += "" if measured is None else f"; measured p95 {show_ms(measured)}"
+    about += "" if upper is None else f" (≤ {show_ms(upper)})"
+    about += "" if tuned is None else f"; {show_share(tuned)} fine-tuned"
     start = (across(cost), up(share))
     if measured is None:
         canvas.circle(start, 5, "hollow", about)

@@ -34,7 +34,7 @@ class Canvas:
         self._parts = [f'<svg viewBox="{box}" class="{size}" role="img" aria-label="{plain(label)}">']
 
     def add(self, name: str, style: str, tip: str = "", **attributes: float | str) -> None:
-        """An element without text, of attributes with _ for -; `style` names classes, `tip` is shown when the pointer rests on it."""
+        """An element, its attributes with _ for -; `style` names classes, `tip` is shown to a resting pointer."""
         self._add(name, style, f"<title>{plain(tip)}</title>" if tip else "", attributes)
 
     def text(
@@ -111,7 +111,7 @@ class Scale:
             factors = (1, 2, 5) if len(powers) < 5 else (1,)
             values = [factor * 10.0**power for power in powers for factor in factors]
             return [value for value in values if self.low <= value <= self.high]
-        rough = (self.high - self.low) / about
+        rough = (self.high - self.low) / max(3, about)  # of fewer, none might fall inside
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
