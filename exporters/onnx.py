@@ -117,6 +117,8 @@ def _sequential(module: nn.Sequential, writer: GraphWriter, value: Value, scope:
 @write.register
 def _log_mel(module: LogMel, writer: GraphWriter, value: Value, scope: str) -> Value:
     spec = module.spec
+    if value.shape[1] % spec.hop_samples:
+        raise MilliwiseError(f"a hop of {value.shape[1]} samples is no multiple of {spec.hop_samples}: change the hop")
     heard = writer.remember("audio", value, spec.history_samples, axis=1)
     frames = value.shape[1] // spec.hop_samples
     return Value(write_log_mel(writer, spec, heard.name, frames), (1, 1, spec.mels, frames))
@@ -163,7 +165,7 @@ def _window_head(module: WindowHead, writer: GraphWriter, value: Value, scope: s
     window = writer.remember("window", value, max(0, module.window_columns - columns), axis=3).name
     if columns > module.window_columns:
         window = writer.last(window, module.window_columns, 3, "window")
-    mean = writer.node("ReduceMean", [window], axes=[2, 3], keepdims=0)
+    mean = writer.node("Squeeze", [writer.node("GlobalAveragePool", [window]), writer.constant([2, 3], np.int64)])
     weight = module.linear.weight.detach().cpu().numpy().T
     bias = module.linear.bias.detach().cpu().numpy()
     parameters = [writer.parameter(f"{scope}.weight", weight), writer.parameter(f"{scope}.bias", bias)]

@@ -24,7 +24,7 @@ SPEECH_RMS = 0.05  # of words as they are usually recorded: what the level of no
 class Strengths:
     """How much is changed, and how often: probabilities are per clip, ranges are uniform."""
 
-    shift_ms: float = 150.0
+    shift_ms: float = 300.0  # with 150 a stream's scores fell off before three hops had agreed
     rate: tuple[float, float] = (0.9, 1.1)
     rate_probability: float = 0.5
     room_probability: float = 0.3

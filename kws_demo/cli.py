@@ -49,6 +49,7 @@ DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a
     type=click.IntRange(59, 100_000),
     help="Calls in each measurement of a candidate.",
 )
+@click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
 @click.option("--on", "target", help="Where to measure: local. The default is the profile's target.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @seed_option
@@ -64,7 +65,8 @@ def search(
     **arguments: Any,
 ) -> None:
     """Find the network of SPACE that hears best within a budget on the profiled device (exit code 1: not kept)."""
-    from kws_demo.search import Settings, run_search
+    from kws_demo.search import run_search
+    from kws_demo.settings import Settings
     from toolkit.profile import DeviceProfile
 
     settings = Settings(on=target, **arguments)

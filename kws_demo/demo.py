@@ -19,7 +19,8 @@ from kws_demo.data import Clips, load_data
 from kws_demo.decide import Decider, Decision, Detection
 from kws_demo.recordings import read_clip, word_recordings
 from kws_demo.report import write_report
-from kws_demo.search import Settings, run_search
+from kws_demo.search import run_search
+from kws_demo.settings import Settings
 from kws_demo.stream import Hop, listen
 from profilers.export import export_run
 from profilers.profile import profile_device
@@ -29,6 +30,7 @@ from toolkit.costs import price
 from toolkit.errors import MilliwiseError
 from toolkit.files import write_file, write_json
 from toolkit.profile import DeviceProfile
+from toolkit.progress import progress
 from toolkit.run import read_log
 from toolkit.spaces import find_space
 
@@ -80,7 +82,8 @@ def run_demo(
     }
     run["seconds"] |= {"profile": profile.seconds, "total": round(time.monotonic() - begun, 1)}
     write_json(folder / "stream.json", heard)
-    write_report(folder / "report.html", profile=profile, run=run, log=read_log(folder / "run"), stream=heard)
+    with progress("drawing the report", 1):
+        write_report(folder / "report.html", profile=profile, run=run, log=read_log(folder / "run"), stream=heard)
     return {
         "profile": str(folder / "profile.json"),
         "model": str(model),

@@ -64,30 +64,32 @@ def write_report(
 def page(profile: DeviceProfile, run: Facts, log: Sequence[Facts], stream: Facts | None) -> str:
     """The whole page as HTML."""
     search = _Search.read(profile, run)
-    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in CONTENTS.items())
-    return "".join([
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        f"<title>{header.title(run, search.statistic)}</title><style>{style_sheet()}</style></head><body><main>",
-        header.verdict(profile, run, search.statistic),
-        header.tiles(profile, run),
-        f"<nav>{links}</nav>",
-        _budget_section(search),
-        _stream_section(stream),
-        _pareto_section(search),
-        _network_section(search),
-        _pair(_held_out_section(profile), _milliseconds_section(search)),
-        _training_section(log, search),
-        _pair(_confusion_section(run), _section("seconds", "Where the time went", "", tables.seconds(run))),
-        _pair(
-            _section("device", "The device", "", tables.device(profile)),
-            _section("run", "The run", "", tables.about(run)),
-        ),
-        _section("use", "Use it", "", tables.usage(run)),
-        "<footer>Made by milliwise. Every figure is of this run; a missing one is said to be missing.</footer>",
-        "</main></body></html>\n",
-    ])
+    links = " ".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in CONTENTS.items())
+    return "".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width,initial-scale=1">',
+            f"<title>{header.title(run, search.statistic)}</title><style>{style_sheet()}</style></head><body><main>",
+            header.verdict(profile, run, search.statistic),
+            header.tiles(profile, run),
+            f"<nav>{links}</nav>",
+            _budget_section(search),
+            _stream_section(stream),
+            _pareto_section(search),
+            _network_section(search),
+            _pair(_held_out_section(profile), _milliseconds_section(search)),
+            _training_section(log, search),
+            _pair(_confusion_section(run), _section("seconds", "Where the time went", "", tables.seconds(run))),
+            _pair(
+                _section("device", "The device", "", tables.device(profile)),
+                _section("run", "The run", "", tables.about(run)),
+            ),
+            _section("use", "Use it", "", tables.usage(run)),
+            "<footer>Made by milliwise. Every figure is of this run; a missing one is said to be missing.</footer>",
+            "</main></body></html>\n",
+        ]
+    )
 
 
 @dataclass(frozen=True)

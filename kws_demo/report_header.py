@@ -55,11 +55,16 @@ def tiles(profile: DeviceProfile, run: Facts) -> str:
         ("One file", show_bytes(number(run, "model", "bytes")), plain(name, 60)),
         ("Device", f"{profile.threads} thread{'s' * (profile.threads != 1)}", plain(profile.target, 60)),
     )
-    return "".join([
-        '<div class="tiles">',
-        *(f'<div class="tile"><span>{n}</span><strong>{v}</strong><small>{more}</small></div>' for n, v, more in shown),
-        "</div>",
-    ])
+    return "".join(
+        [
+            '<div class="tiles">',
+            *(
+                f'<div class="tile"><span>{n}</span><strong>{v}</strong><small>{more}</small></div>'
+                for n, v, more in shown
+            ),
+            "</div>",
+        ]
+    )
 
 
 def _is_kept(run: Facts) -> bool | None:

@@ -32,6 +32,7 @@ background:var(--wait-wash);border-left:6px solid var(--faint)}
 .kept b{color:var(--good)}
 .exceeded b{color:var(--bad)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,280px),1fr));gap:12px;margin:0 0 18px}
+@media(max-width:700px){.tiles{grid-template-columns:1fr 1fr}}
 .tile,section{background:var(--card);border:1px solid var(--line);border-radius:12px}
 .tile{padding:12px 16px}
 .tile span{display:block;color:var(--muted);font-size:13px}

@@ -55,13 +55,15 @@ def device(profile: DeviceProfile) -> str:
     told = [(str(name), value) for name, value in profile.fingerprint.items()]
     facts = [(_named(name), _told(value, name.endswith("_bytes"))) for name, value in told]
     noise = "noisy: measure again when the machine rests" if profile.noisy else "steady"
-    return table([
-        ("target", profile.target),
-        *facts,
-        *([] if "onnxruntime" in profile.fingerprint else [("onnxruntime", profile.onnxruntime)]),
-        ("threads", profile.threads),
-        ("profile", f"{len(profile.edges)} edges of {profile.space} in {profile.seconds:.0f} s; {noise}"),
-    ])
+    return table(
+        [
+            ("target", profile.target),
+            *facts,
+            *([] if "onnxruntime" in profile.fingerprint else [("onnxruntime", profile.onnxruntime)]),
+            ("threads", profile.threads),
+            ("profile", f"{len(profile.edges)} edges of {profile.space} in {profile.seconds:.0f} s; {noise}"),
+        ]
+    )
 
 
 def about(run: Facts) -> str:
@@ -70,17 +72,19 @@ def about(run: Facts) -> str:
     described = data.items() if isinstance(data, Mapping) else [("data", data)]
     accuracy, model = at(run, "accuracy"), at(run, "model")
     difference = number(model, "max_abs_diff")
-    return table([
-        ("search space", run.get("space")),
-        ("strategy", run.get("strategy")),
-        ("seed", run.get("seed")),
-        ("predicted p95", show_ms(number(run, "predicted_ms"))),
-        ("validation", show_share(number(accuracy, "validation"), number(accuracy, "validation_error"))),
-        ("test", show_share(number(accuracy, "test"), number(accuracy, "test_error"))),
-        *((f"data: {_named(name)}", _told(value)) for name, value in list(described)[:12]),
-        ("file", at(model, "file")),
-        ("file against torch", None if difference is None else f"scores differ by at most {difference:.1e}"),
-    ])
+    return table(
+        [
+            ("search space", run.get("space")),
+            ("strategy", run.get("strategy")),
+            ("seed", run.get("seed")),
+            ("predicted p95", show_ms(number(run, "predicted_ms"))),
+            ("validation", show_share(number(accuracy, "validation"), number(accuracy, "validation_error"))),
+            ("test", show_share(number(accuracy, "test"), number(accuracy, "test_error"))),
+            *((f"data: {_named(name)}", _told(value)) for name, value in list(described)[:12]),
+            ("file", at(model, "file")),
+            ("file against torch", None if difference is None else f"scores differ by at most {difference:.1e}"),
+        ]
+    )
 
 
 def usage(run: Facts) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from exporters.onnx import to_onnx, with_properties
+from kws_demo.candidate import Candidate, load_candidates, save_candidates
 from kws_demo.data import SpeechData, load_data
-from kws_demo.train import Accuracy, Speech, accuracy
+from kws_demo.settings import Settings
+from kws_demo.train import Speech, accuracy
 from profilers.check import Check, check_budget, require_same_machine
-from profilers.clock import CHECK_CALLS
 from profilers.export import PROFILE_NAME
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
@@ -28,6 +29,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
+from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
 from toolkit.spaces import find_space
 from toolkit.strategies import Strategy, find_strategy
@@ -37,51 +39,9 @@ from toolkit.training import Plan, train
 ROOM = 0.95  # candidates are sought below this share of the limit, so that a second measurement still fits
 SEARCH_SHARE = 0.5  # of the training time; the rest fine-tunes
 CANDIDATES = 12
+CANDIDATES_NAME = "candidates.json"
 MOST_MEASURED = 4
 MOST_EPOCHS = 60
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Arguments of a search. `minutes` is training time; measuring comes on top, with so many `calls` a candidate."""
-
-    space: str
-    budget: str
-    data: str
-    strategy: str = "bsn"
-    seed: int = 0
-    minutes: float = 10.0
-    penalty: float | None = None
-    add: str | None = None
-    unknown: str | None = None
-    noise: str | None = None
-    clips_per_word: int = 800
-    device: str = "cpu"
-    on: str | None = None
-    fine_tuned: int = 2
-    calls: int = CHECK_CALLS
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the strategy takes beside price, limit and seed."""
-        return {} if self.penalty is None else {"penalty": self.penalty}
-
-
-@dataclass
-class Candidate:
-    """An architecture on its way to being chosen; costs are of the whole exported file called once per hop."""
-
-    kept: list[str]
-    predicted_ms: float
-    predicted_upper_ms: float
-    accuracy: float
-    measured_p95_ms: float | None = None
-    measured_upper_ms: float | None = None
-    fits: bool | None = None
-    fine_tuned_accuracy: float | None = None
-    fine_tuned_error: float | None = None
-    chosen: bool = False
-    check: dict[str, Any] = field(default_factory=dict)
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -121,6 +81,7 @@ class _Run:
         graph = self.space.build(hop_ms=profile.hop_ms).graph
         self.price: Price = price(graph, profile, self.budget)
         self.price.require_feasible(self.budget)
+        profile.require(graph, threads=settings.threads)
         if settings.on in (None, "local") and profile.target == "local":
             require_same_machine(profile)
         if settings.device == "cuda" and not torch.cuda.is_available():
@@ -141,7 +102,7 @@ class _Run:
         for name in (
             "run.json",
             "log.jsonl",
-            "candidates.json",
+            CANDIDATES_NAME,
             "weights.safetensors",
             *(p.name for p in self.folder.glob("*.checkpoint")),
         ):
@@ -214,25 +175,28 @@ class _Run:
 
     def candidates(self) -> list[Candidate]:
         """The strategy's best, ranked by how they validate with the shared weights."""
-        path = self.folder / "candidates.json"
+        path = self.folder / CANDIDATES_NAME
         if path.exists():
-            return [Candidate(**row) for row in read_json(path, "candidates")["candidates"]]
+            return load_candidates(path)
+        proposed = self.strategy.candidates(CANDIDATES)
         found = []
-        for kept in self.strategy.candidates(CANDIDATES):
-            self.speech.recalibrate(self.network, kept)
-            found.append(self._candidate(kept, accuracy(self.network, self.speech.evaluation("validation"), kept)))
+        with progress(f"comparing {len(proposed)} candidates", len(proposed)) as advance:
+            for kept in proposed:
+                found.append(self._candidate(kept))
+                advance(1)
         found.sort(key=lambda candidate: -candidate.accuracy)
         self._save(found)
         return found
 
-    def _candidate(self, kept: Architecture, judged: Accuracy) -> Candidate:
+    def _candidate(self, kept: Architecture) -> Candidate:
+        self.speech.recalibrate(self.network, kept)
+        judged = accuracy(self.network, self.speech.evaluation("validation"), kept)
         graph, profile = self.price.graph, self.profile
-        return Candidate(
-            sorted(kept), profile.paced_ms(graph, kept), profile.paced_ms(graph, kept, "p95_upper"), judged.share
-        )
+        expected, upper = profile.paced_ms(graph, kept), profile.paced_ms(graph, kept, "p95_upper")
+        return Candidate(sorted(kept), expected, upper, judged.share)
 
     def _save(self, candidates: list[Candidate]) -> None:
-        write_json(self.folder / "candidates.json", {"candidates": [asdict(candidate) for candidate in candidates]})
+        save_candidates(self.folder / CANDIDATES_NAME, candidates)
 
     def measure(self, candidates: list[Candidate]) -> None:
         """Measure on the target, the most accurate first, until enough keep the budget; at last the cheapest of all."""
@@ -242,9 +206,7 @@ class _Run:
             self._measure(candidate, f"measuring candidate {index + 1}")
             self._save(candidates)
         if not any(candidate.fits for candidate in candidates):
-            cheapest = self.price.cheapest()
-            self.speech.recalibrate(self.network, cheapest)
-            last = self._candidate(cheapest, accuracy(self.network, self.speech.evaluation("validation"), cheapest))
+            last = self._candidate(self.price.cheapest())
             candidates.append(last)
             self._measure(last, "measuring the cheapest network")
             self._save(candidates)
@@ -296,11 +258,7 @@ class _Run:
     def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
         """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""
 
-        def merit(index: int) -> tuple[float, float]:
-            candidate = candidates[index]
-            return candidate.fine_tuned_accuracy or 0.0, -(candidate.measured_upper_ms or candidate.predicted_ms)
-
-        best = max(networks, key=merit)
+        best = max(networks, key=lambda index: candidates[index].merit())
         winner, network = candidates[best], networks[best]
         winner.chosen = True
         self._save(candidates)
@@ -331,9 +289,6 @@ class _Run:
                 "between_words": tested.between_words,
                 "confusion": tested.confusion.tolist(),
             },
-            "pareto": [
-                {name: value for name, value in asdict(candidate).items() if name != "check"}
-                for candidate in candidates
-            ],
+            "pareto": [candidate.facts() for candidate in candidates],
             "seconds": self.seconds,
         }

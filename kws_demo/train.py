@@ -111,7 +111,7 @@ def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:
         labels: [batch], 0 for silence.
         early_hops: first hops of every example that are free of speech.
     """
-    last = functional.cross_entropy(logits[:, -1], labels, label_smoothing=0.05)
+    last = functional.cross_entropy(logits[:, -1], labels)
     quiet = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
     quiet[:, :early_hops] = True
     quiet[labels == 0] = True

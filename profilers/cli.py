@@ -54,8 +54,8 @@ def profile(
         as_json,
         result,
         f"{output}: {len(made.edges)} edges ({distinct} distinct) in {made.seconds:.0f} s. "
-        f"On {made.held_out.nets} networks it had not seen the prediction is {100 * made.held_out.mape:.1f} % off on average, "
-        f"within 10 % for {100 * made.held_out.within_10:.0f} %."
+        f"On {made.held_out.nets} networks it had not seen the prediction is {100 * made.held_out.mape:.1f} % off "
+        f"on average, within 10 % for {100 * made.held_out.within_10:.0f} %."
         + (" The machine was busy meanwhile: profile again when it is quiet." if made.noisy else ""),
     )
 

@@ -36,7 +36,8 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     """Counts of a module for one input of that shape, batch of one included."""
     module = module.eval()
     inputs = torch.zeros(input_shape)
-    parameters = sum(value.numel() for value in module.parameters())
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    parameters = sum(value.numel() for value in module.parameters()) - sum(norm.num_features for norm in norms)
     with torch.no_grad():
         activations = math.prod(module(inputs).shape)
     if isinstance(module, nn.Identity):

@@ -1,4 +1,4 @@
-"""Every command has help, stands in the README, and needs no torch to say what it does; the README's commands are real."""
+"""Every command has help, stands in the README, and needs no torch to say what it does; the README is real."""
 
 import re
 import shlex
@@ -19,7 +19,9 @@ HEAVY = ("torch", "torchaudio", "onnx", "onnxruntime", "matplotlib")
 
 
 def test_there_are_commands() -> None:
-    assert {"spaces", "profile", "feasible", "search", "export", "check", "stream", "devices", "bench", "demo"} <= {*COMMANDS}
+    assert {"spaces", "profile", "feasible", "search", "export", "check", "stream", "devices", "bench", "demo"} <= {
+        *COMMANDS
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

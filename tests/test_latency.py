@@ -98,6 +98,14 @@ def test_the_fitted_model_by_hand() -> None:
     assert joins(toy.GRAPH, toy.GRAPH.full) == 5 and joins(toy.GRAPH, toy.CHEAPEST) == 0
 
 
+def test_what_the_networks_do_not_show_stays_at_its_prior() -> None:
+    networks = [toy.CHEAPEST, frozenset({"conv1", "skip", "late"})]
+    times = [0.1 * (toy.tight_ms(live) - toy.FRONT_END_MS) for live in networks]
+    prior_ms = {name: 0.1 * cost for name, cost in toy.LATENCY_MS.items()}
+    model = fit(toy.GRAPH, {name: name for name in prior_ms}, prior_ms, networks, times)
+    assert model.edges_ms == pytest.approx(prior_ms, abs=1e-6)
+
+
 def test_work_is_the_same_computation_on_the_same_shape() -> None:
     work = edge_work(toy.network(), toy.FEATURES)
     assert work["late"].same_as == work["early"].same_as  # which of the two comes first is a matter of order

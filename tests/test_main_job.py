@@ -79,7 +79,7 @@ def test_feasible_orders_cheapest_median_dearest(profile_file: Path) -> None:
 
 
 def test_search_keeps_what_it_promises(found: tuple[Path, dict]) -> None:
-    folder, result = found
+    _folder, result = found
     assert result["budget_kept"] and result["measured_p95_ms"] < 80
     assert sum(row["chosen"] for row in result["pareto"]) == 1
     judged = [row for row in result["pareto"] if row["fine_tuned_accuracy"] is not None]
@@ -153,7 +153,16 @@ def test_stream_of_a_wav(model: Path, tmp_path: Path) -> None:
 
 def test_impossible_budget_names_the_cheapest(profile_file: Path, tmp_path: Path) -> None:
     line = refusal(
-        "search", "kws-ds", "--profile", profile_file, "--budget", "1 us", "--data", "synth:yes,no", "-o", tmp_path / "r"
+        "search",
+        "kws-ds",
+        "--profile",
+        profile_file,
+        "--budget",
+        "1 us",
+        "--data",
+        "synth:yes,no",
+        "-o",
+        tmp_path / "r",
     )
     least = answer("feasible", "kws-ds", "--profile", profile_file)["min_ms"]
     assert f"{least:.3g} ms" in line and not (tmp_path / "r").exists()

@@ -84,7 +84,7 @@ def test_what_is_unsafe_is_found(source: str) -> None:
 
 def test_a_field_without_a_unit_is_found() -> None:
     tree = ast.parse(
-        "class A:\n    latency: float\n    latency_ms: float\n    hop_time: int = 3\n    gap: str\n    memory: float | None"
+        "class A:\n latency: float\n latency_ms: float\n hop_time: int = 3\n gap: str\n memory: float | None"
     )
     assert fields_without_unit(tree) == ["latency", "hop_time", "memory"]
 

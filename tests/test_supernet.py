@@ -105,6 +105,7 @@ def test_recalibration_is_the_plain_average_over_the_batches() -> None:
     network = toy.network()
     norm = network.operations["conv1"].norm
     norm.running_mean.fill_(9.0)
+    norm.num_batches_tracked.fill_(50)  # as after training
     batches = [torch.randn(4, 1, 2, 8) + shift for shift in (0.0, 1.0, 5.0)]
     kept = {"conv1", "skip", "late"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ class Price:
         live = self.graph.live(kept)
         if not live:
             raise MilliwiseError("the kept edges do not join source and sink: only a whole network has a cost")
-        return self.cost(live)
+        cost = self.cost(live)
+        if not math.isfinite(cost):
+            raise MilliwiseError(f"the cost of a network is {cost}: measure again")
+        return cost
 
     def cheapest(self) -> Architecture:
         """The cheapest path from source to sink.

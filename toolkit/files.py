@@ -65,6 +65,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
                 f"{what} {path} has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}: it is not ours"
             )
         content = json.loads(path.read_bytes())
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()  # refuses NaN, infinity and lone surrogates
     except OSError as error:
         raise MilliwiseError(f"cannot read {what} {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -59,39 +59,34 @@ class Graph:
         return frozenset(self.by_name)
 
     @cached_property
-    def nodes(self) -> tuple[str, ...]:
-        """Every node in topological order.
+    def ordered(self) -> tuple[Edge, ...]:
+        """Every edge in topological order: it comes after all edges into its source.
 
-        Reversed depth-first post-order with the children explored last-in-first-out: the greedy schedule depends on
-        the order among equals, and this one reproduces the published numbers of Budgeted Super Networks.
+        Reversed depth-first post-order of the edges, those that follow explored last-in-first-out: the greedy schedule
+        depends on the order among equals, and this one reproduces the published numbers of Budgeted Super Networks.
         """
-        successors: dict[str, list[str]] = {self.source: []}
+        leaving: dict[str, list[Edge]] = {}
         for edge in self.edges:
-            successors.setdefault(edge.source, []).append(edge.target)
-            successors.setdefault(edge.target, [])
-        explored: set[str] = set()
+            leaving.setdefault(edge.source, []).append(edge)
         seen: set[str] = set()
-        post_order: list[str] = []
-        for root in successors:
+        post_order: dict[str, Edge] = {}
+        for root in self.edges:
             fringe = [root]
             while fringe:
-                node = fringe[-1]
-                seen.add(node)
-                unexplored = [child for child in successors[node] if child not in seen]
-                if node not in explored and unexplored:
-                    fringe.extend(unexplored)
-                    continue
-                if node not in explored:
-                    explored.add(node)
-                    post_order.append(node)
-                fringe.pop()
-        return tuple(reversed(post_order))
+                edge = fringe[-1]
+                seen.add(edge.name)
+                following = [after for after in leaving.get(edge.target, ()) if after.name not in seen]
+                if following and edge.name not in post_order:
+                    fringe.extend(following)
+                else:
+                    post_order.setdefault(fringe.pop().name, edge)
+        return tuple(reversed(post_order.values()))
 
     @cached_property
-    def ordered(self) -> tuple[Edge, ...]:
-        """Every edge, by the topological place of its source, then of its target, then as given."""
-        place = {node: index for index, node in enumerate(self.nodes)}
-        return tuple(sorted(self.edges, key=lambda edge: (place[edge.source], place[edge.target])))
+    def nodes(self) -> tuple[str, ...]:
+        """Every node in topological order."""
+        sources = dict.fromkeys(edge.source for edge in self.ordered)
+        return tuple(dict.fromkeys((*sources, *(edge.target for edge in self.edges))))
 
     def live(self, kept: Iterable[str]) -> Architecture:
         """The kept edges that lie on a path of kept edges from source to sink (empty when there is none).

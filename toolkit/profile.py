@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -183,14 +182,20 @@ class DeviceProfile:
             ) from None
 
 
-def _number(value: object, name: str, least: float = -math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        raise ValueError(f"{name} is {value!r}")
+def _number(value: object, name: str, least: float = -1e300) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e300:
+        raise ValueError(f"{name} is {str(value)[:40]}")
     return float(value)
 
 
 def _count(value: object, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**18:
+        raise ValueError(f"{name} is {str(value)[:40]}")
+    return value
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}")
     return value
 
@@ -247,6 +252,6 @@ def _from_json(content: Mapping[str, Any]) -> DeviceProfile:
         edges={str(name): _edge(name, row) for name, row in content["edges"].items()},
         latency=_latency(content["latency"]),
         held_out=_held_out(content["held_out"]),
-        noisy=bool(content["noisy"]),
+        noisy=_flag(content["noisy"], "noisy"),
         seconds=_number(content["seconds"], "seconds", 0.0),
     )

@@ -172,7 +172,16 @@ def _save(run: _Run, path: Path) -> None:
 
 def _load(run: _Run, path: Path) -> None:
     tensors, text = read_tensors(path)
-    state = json.loads(text)
+    try:
+        _restore(run, tensors, json.loads(text), path)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise MilliwiseError(
+            f"checkpoint {path} is damaged or of another network or strategy ({reason}): start over without --resume"
+        ) from None
+
+
+def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
     if state["graph"] != run.network.graph.digest():
         raise MilliwiseError(f"checkpoint {path} is of another network: start over without --resume")
     optimizer = run.optimizer.state_dict()
@@ -183,9 +192,16 @@ def _load(run: _Run, path: Path) -> None:
             index, _, name = rest.partition(".")
             moments.setdefault(int(index), {})[name] = value
     weights = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith("network.")}
+    for number, parameter in enumerate(run.network.parameters()):
+        found = {name: value.shape for name, value in moments.get(number, {}).items()}
+        # A parameter that never had a gradient has no moments.
+        if found and found != {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+            raise ValueError(f"the optimiser's values of parameter {number} are incomplete")
     run.network.load_state_dict(weights)
     run.optimizer.load_state_dict({"state": moments, "param_groups": optimizer["param_groups"]})
-    run.epoch, run.seconds = state["epoch"], state["seconds"]
+    run.epoch, run.seconds = int(state["epoch"]), float(state["seconds"])
+    if (run.strategy is None) != (state["strategy"] is None):
+        raise ValueError("with and without a strategy")
     if run.strategy is not None:
         run.strategy.load_state_dict(state["strategy"])
 
@@ -193,7 +209,14 @@ def _load(run: _Run, path: Path) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], text: str = "{}") -> None:
     """Write tensors as safetensors with a JSON text beside them, aside and renamed."""
     ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_file(path, lambda aside: save_file(ready, aside, {"milliwise": text}))
+
+    def write(aside: Path) -> None:
+        try:
+            save_file(ready, aside, {"milliwise": text})
+        except SafetensorError as error:  # its only cause here is the disk
+            raise OSError(str(error)) from None
+
+    write_file(path, write)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from kws_demo.bench.rows import Results, machine, row
 from kws_demo.demo import run_demo, stream_and_record
-from kws_demo.search import Settings, run_search
+from kws_demo.search import run_search
+from kws_demo.settings import Settings
 from profilers.clock import time_tight
 from profilers.export import export_run
 from profilers.profile import profile_device

@@ -67,7 +67,7 @@ def pareto(run: Mapping[str, Any], limit_ms: float | None) -> str | None:
     points = [row for row in rows(run, "pareto") if _predicted(row)]
     if not points:
         return None
-    top, bottom, left, right = 34, 380, 58, FULL - 16
+    top, bottom, left, right = 50, 396, 58, FULL - 16
     canvas = Canvas(FULL, bottom + 68, "cost against validation accuracy of the candidates")
     names = ("predicted_ms", "measured_p95_ms", "measured_upper_ms")
     costs = _known(number(row, name) for row in points for name in names)
@@ -80,17 +80,21 @@ def pareto(run: Mapping[str, Any], limit_ms: float | None) -> str | None:
     y_axis(canvas, up, left, right, "validation accuracy", lambda share: f"{100 * share:.4g} %")
     canvas.path([(across(x), up(y)) for x, y in _steps(_front(points))], "front")
     if limit_ms:
-        canvas.line((across(limit_ms), top - 6), (across(limit_ms), bottom), "limit")
-        canvas.text(across(limit_ms), top - 11, f"asked {limit_ms:g} ms", "strong", "middle")
+        canvas.line((across(limit_ms), top - 24), (across(limit_ms), bottom), "limit")
+        canvas.text(across(limit_ms), top - 29, f"asked {limit_ms:g} ms", "strong", "middle")
     for row in sorted(points, key=lambda row: row.get("chosen") is True):
         _candidate(canvas, across, up, row)
-    canvas.legend(left, bottom + 58, (
-        ("dot", "hollow", "predicted, shared weights"),
-        ("line", "front", "best of these"),
-        ("dot", "solid", "measured, fits"),
-        ("dot", "solid over", "measured, over the budget"),
-        ("dot", "solid chosen", "chosen"),
-    ))
+    canvas.legend(
+        left,
+        bottom + 58,
+        (
+            ("dot", "hollow", "predicted, shared weights"),
+            ("line", "front", "best of these"),
+            ("dot", "solid", "measured, fits"),
+            ("dot", "solid over", "measured, over the budget"),
+            ("dot", "solid chosen", "chosen"),
+        ),
+    )
     return canvas.render()
 
 

@@ -141,5 +141,3 @@ def _key(canvas: Canvas, y: float, most_ms: float) -> None:
         begin = x + 26 * step
         canvas.add("path", f"live heat{step}", d=f"M{begin:.0f} {y - 4}h24", stroke_width=2.5 + step)
     canvas.text(x + 26 * HEATS + 6, y, f"to {show_us(most_ms)}", "small")
-
-

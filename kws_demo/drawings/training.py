@@ -69,9 +69,7 @@ def probabilities(log: Sequence[Row], order: Sequence[str], live: Collection[str
     return canvas.render()
 
 
-def _heat_row(
-    canvas: Canvas, values: Sequence[float | None], left: float, y: float, column: float, name: str
-) -> None:
+def _heat_row(canvas: Canvas, values: Sequence[float | None], left: float, y: float, column: float, name: str) -> None:
     """Equal neighbours are one rectangle, which keeps the page small."""
     begin = 0
     for index in range(1, len(values) + 1):
@@ -115,7 +113,7 @@ def confusion(labels: Sequence[str], matrix: object) -> str | None:
     if not counts or len(counts) != len(labels) or any(len(row) != len(labels) for row in counts):
         return None
     left, top = 104.0, 84.0
-    cell = min(64.0, (HALF - left - 8) / len(labels))
+    cell = min(64.0, (HALF - left - 48) / len(labels))
     canvas = Canvas(HALF, top + cell * len(labels) + 12, "confusion matrix")
     canvas.text(2, top - 10, "said ↓  heard →", "small")
     for index, label in enumerate(labels):
