@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from profilers.clock import CHECK_CALLS, time_paced, upper_quantile_rank
 from profilers.device import difference, fingerprint
 from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.errors import MilliwiseError, ProfileMismatch
-from toolkit.profile import DeviceProfile
+from toolkit.profile import DeviceProfile, Line
 
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -49,7 +49,7 @@ def check_budget(
     profile: DeviceProfile | None = None,
     title: str = "checking the budget",
 ) -> Check:
-    """Call the file `calls` times over two fresh processes.
+    """Call the file `calls` times over two fresh processes; once more when it was too slow on a busy machine.
 
     Args:
         hop_ms: how often it is called in use.
@@ -61,18 +61,26 @@ def check_budget(
     """
     if budget.metric != "latency_ms":
         raise MilliwiseError(f"the budget {budget} is not one of time: check takes milliseconds, such as '2 ms'")
-    share = SHARES[budget.statistic]
-    rank, rank95 = upper_quantile_rank(calls, share), upper_quantile_rank(calls)
+    upper_quantile_rank(calls, SHARES[budget.statistic])  # too few calls are refused before any is made
     gap_ms = float(hop_ms) if profile is None else min(profile.latency.shortened_gap_ms, hop_ms)
-    timing = time_paced(model, target, hop_ms=hop_ms, gap_ms=gap_ms, calls=calls, threads=threads, title=title)
-    values = np.sort(timing.values_ms)
-    if profile is not None and gap_ms < hop_ms:
-        values = profile.latency.shortened.base + profile.latency.shortened.slope * values
-    p50, p95, p99 = (float(values[int(np.ceil(part * calls)) - 1]) for part in SHARES.values())
-    upper = float(values[rank - 1])
-    return Check(
-        p50, p95, float(values[rank95 - 1]), p99, upper, calls, hop_ms, str(budget), upper <= budget.limit, timing.noisy
-    )
+    to_hop = Line(0.0, 1.0) if profile is None or gap_ms >= hop_ms else profile.latency.shortened
+
+    def measure(title: str) -> Check:
+        timing = time_paced(model, target, hop_ms=hop_ms, gap_ms=gap_ms, calls=calls, threads=threads, title=title)
+        return _judge([to_hop(value) for value in timing.values_ms], budget, hop_ms, timing.noisy)
+
+    found = measure(title)
+    if found.noisy and not found.kept:
+        found = measure(f"{title} again, for the machine was busy")
+    return found
+
+
+def _judge(values_ms: Sequence[float], budget: Budget, hop_ms: int, noisy: bool) -> Check:
+    values, calls = sorted(values_ms), len(values_ms)
+    p50, p95, p99 = (values[math.ceil(share * calls) - 1] for share in SHARES.values())
+    p95_upper = values[upper_quantile_rank(calls) - 1]
+    upper = values[upper_quantile_rank(calls, SHARES[budget.statistic]) - 1]
+    return Check(p50, p95, p95_upper, p99, upper, calls, hop_ms, str(budget), upper <= budget.limit, noisy)
 
 
 def require_same_machine(profile: DeviceProfile) -> None:

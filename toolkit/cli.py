@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from typing import Any
 
@@ -67,12 +65,3 @@ def report(as_json: bool, result: dict[str, Any], text: str) -> None:
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
     click.echo(text, err=as_json)
-
-
-def lazily(module: str, name: str) -> Callable[..., Any]:
-    """A function of `module` that is imported when it is called, so that help needs no heavy package."""
-
-    def call(*arguments: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(module), name)(*arguments, **options)
-
-    return call

@@ -1,0 +1,56 @@
+"""The README's snippets run, in their order, in one folder: with less training, and a file instead of a microphone."""
+
+import re
+import runpy
+import shlex
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from test_main_job import SMALL
+
+from toolkit.cli import main
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+# What makes an example quick enough for a test; nothing else of it is changed.
+QUICKER = {
+    "search": "--clips 60 --minutes 0.3 --calls 59",
+    "export": "--calls 59",
+    "check": "--calls 59 --hop-ms 20",
+    "stream": "--wav heard.wav",
+}
+# A busy machine may not keep the example's budget: an honest no.
+MAY_SAY_NO = {"search", "export", "check"}
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from profilers import profile
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(profile, "profile_device", partial(profile.profile_device, effort=SMALL))
+    soundfile.write("heard.wav", np.random.default_rng(0).normal(0, 0.01, 48_000), 16_000)
+    lines = [line for block in snippets("bash") for line in block.splitlines() if line.startswith("milliwise ")]
+    names = [shlex.split(line)[1] for line in lines]
+    assert names == ["profile", "feasible", "search", "export", "check", "stream"]
+    for name, line in zip(names, lines, strict=True):
+        arguments = [*shlex.split(line, comments=True)[1:], *shlex.split(QUICKER.get(name, ""))]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code in ({0, 1} if name in MAY_SAY_NO else {0}), (line, result.output)
+    (program,) = snippets("python")
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py")
+    printed = capsys.readouterr().out
+    assert printed.count("[[") == 10 and "nan" not in printed
+
+
+def test_the_first_snippet_is_a_target_of_the_makefile() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    assert snippets("bash")[0].strip() == "make demo"
+    assert all(f"\n{target}:" in makefile for target in ("demo", "test", "lint"))
