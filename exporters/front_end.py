@@ -51,6 +51,15 @@ def write_log_mel(writer: Writer, spec: FrontEndSpec, audio: str, frames: int) -
     return writer.node("Reshape", [turned, writer.constant([1, 1, spec.mels, frames], np.int64)])
 
 
+def log_mel_counts(spec: FrontEndSpec, frames: int) -> tuple[int, int]:
+    """Multiply-adds of a hop of so many frames, and values in the matrices: of what `write_log_mel` writes."""
+    half = spec.window_samples // 2
+    low, high = _bins_with_weight(spec)
+    bins = high - low
+    per_frame = 2 * half * bins + 2 * bins + bins * spec.mels
+    return frames * per_frame, 2 * half * bins + bins * spec.mels
+
+
 def _bins_with_weight(spec: FrontEndSpec) -> tuple[int, int]:
     """The range of spectrum bins on which some mel filter is not zero."""
     bin_hz = spec.rate_hz / spec.window_samples

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import stat
+import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,12 @@ import onnxruntime
 from exporters.metadata import ITEM_BYTES, MAX_STATE_BYTES, ListenerMetadata
 from exporters.wire import Model, Tensor, read_model
 from toolkit.errors import MilliwiseError
+from toolkit.files import require_regular
 
 MAX_FILE_BYTES = 64_000_000
+MAX_MEMORY_BYTES = 256_000_000  # of the first, untrusted run
+MAX_HOP_S = 20.0  # and its time
+MAX_THREADS = 64
 IN, OUT = "state_in_", "state_out_"
 
 
@@ -30,13 +35,33 @@ class Scores(NamedTuple):
 def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
     """The one setting everything is measured and run with: sequential, and no thread spins between two hops."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4  # errors are raised, and said once
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
+
+
+def _trial_options() -> onnxruntime.SessionOptions:
+    """Nothing is computed while it loads, and what a hop computes has to fit into an arena of limited size."""
+    _limit_memory()
+    options = session_options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return options
+
+
+@cache
+def _limit_memory() -> None:
+    """Once per process: the arena of the sessions that ask for it, which are those of `_trial_options`."""
+    arena = {"max_mem": MAX_MEMORY_BYTES, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 1_000_000}
+    kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory),
+        onnxruntime.OrtArenaCfg({**arena, "max_dead_bytes_per_chunk": -1}),
+    )
 
 
 class Listener:
@@ -55,12 +80,19 @@ class Listener:
         self.reset()
 
     @classmethod
-    def open(cls, path: Path, threads: int = 1) -> Listener:
+    def open(cls, path: Path, threads: int | None = None) -> Listener:
         """Check an ONNX file from anywhere against the contract, then load it and let it hear one hop of silence.
+
+        The first hop is heard without optimisation, with limited memory and time: what a hostile file would make
+        onnxruntime compute at loading fails here.
+
+        Args:
+            path: the file.
+            threads: of onnxruntime; as many as the listener was measured with when None.
 
         Raises:
             MilliwiseError: it cannot be read, is not a listener, breaks a clause of the contract, asks for more than
-                64 MB of states, or needs a newer onnxruntime.
+                64 MB of states, for 256 MB or 20 s to hear a hop, or needs a newer onnxruntime.
         """
         try:
             content = _read(Path(path))
@@ -68,7 +100,8 @@ class Listener:
             metadata = ListenerMetadata.from_properties(model.properties)
             _check_runtime(metadata.min_onnxruntime)
             _check_contract(model, metadata)
-            listener = cls(_session(content, threads), metadata)
+            cls(_session(content, _trial_options()), metadata)._warm_up()
+            listener = cls(_session(content, session_options(threads or _measured_threads(metadata))), metadata)
             listener._warm_up()
         except MilliwiseError as error:
             raise MilliwiseError(f"cannot open the listener {ascii(str(path))[1:-1]}: {error}") from None
@@ -89,6 +122,11 @@ class Listener:
         """Samples a second it listens at, in Hz."""
         return self.metadata.sample_rate_hz
 
+    @property
+    def threads(self) -> int:
+        """Threads a hop is computed with."""
+        return int(self._session.get_session_options().intra_op_num_threads)
+
     def reset(self) -> None:
         """Forget everything heard: all states are zeros again."""
         self._feeds = dict(self._zeros)
@@ -99,11 +137,14 @@ class Listener:
         Raises:
             MilliwiseError: the hop has another shape or type, or the scores are not what the model declares.
         """
+        return self._hear(audio, None)
+
+    def _hear(self, audio: np.ndarray, options: onnxruntime.RunOptions | None) -> Scores:
         if audio.shape != (self.hop_samples,) or audio.dtype != np.float32:
             raise MilliwiseError(f"a hop is float32 [{self.hop_samples}], not {audio.dtype} {list(audio.shape)}")
         self._feeds["audio"] = audio[None]
         begun = time.perf_counter_ns()
-        results = _run(self._session, self._outputs, self._feeds)
+        results = _run(self._session, self._outputs, self._feeds, options)
         elapsed_ms = (time.perf_counter_ns() - begun) / 1e6
         mode = int(results.pop()[0]) if self._adaptive else None
         for name, state in zip(self._zeros, results[1:], strict=True):
@@ -117,19 +158,26 @@ class Listener:
 
     def _warm_up(self) -> None:
         """The first call is slow and is the one that shows a model which does not do what it declares."""
-        self.push(np.zeros(self.hop_samples, np.float32))
+        options = onnxruntime.RunOptions()
+        watchdog = threading.Timer(MAX_HOP_S, setattr, (options, "terminate", True))
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            self._hear(np.zeros(self.hop_samples, np.float32), options)
+        except MilliwiseError:
+            if options.terminate:
+                raise MilliwiseError(f"one hop takes longer than {MAX_HOP_S:g} s: it is no listener of ours") from None
+            raise
+        finally:
+            watchdog.cancel()
         self.reset()
 
 
 def _read(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise MilliwiseError("it is not a file; name an .onnx file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise MilliwiseError(
-                f"it has {status.st_size} bytes, more than {MAX_FILE_BYTES}: it is not a listener of ours"
-            )
+        require_regular(path)
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise MilliwiseError(f"it has {size} bytes, more than {MAX_FILE_BYTES}: it is not a listener of ours")
         return path.read_bytes()
     except OSError as error:
         raise MilliwiseError(f"{error.strerror}; name an .onnx file you may read") from None
@@ -137,17 +185,27 @@ def _read(path: Path) -> bytes:
         raise MilliwiseError("the name holds a null character; name an .onnx file") from None
 
 
-def _session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options, cpu = session_options(threads), ["CPUExecutionProvider"]
+def _measured_threads(metadata: ListenerMetadata) -> int:
+    threads = metadata.device.get("threads")
+    return threads if type(threads) is int and 1 <= threads <= MAX_THREADS else 1
+
+
+def _session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    cpu = ["CPUExecutionProvider"]
     try:  # without the fallback, which prints to standard output and tries the same provider again
         return onnxruntime.InferenceSession(content, options, providers=cpu, enable_fallback=False)
     except Exception as error:  # onnxruntime's errors share no base class
         raise MilliwiseError(f"onnxruntime cannot load it ({_first_line(error)}): export the listener again") from None
 
 
-def _run(session: onnxruntime.InferenceSession, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[Any]:
+def _run(
+    session: onnxruntime.InferenceSession,
+    outputs: list[str],
+    feeds: dict[str, np.ndarray],
+    options: onnxruntime.RunOptions | None,
+) -> list[Any]:
     try:
-        return list(session.run(outputs, feeds))
+        return list(session.run(outputs, feeds, options))
     except Exception as error:  # onnxruntime's errors share no base class
         raise MilliwiseError(f"onnxruntime cannot run it ({_first_line(error)}): export the listener again") from None
 

@@ -97,6 +97,17 @@ def check_decision(value: Any) -> bool:
     )
 
 
+def default_decision(hop_ms: float) -> dict[str, Any]:
+    """The settings of the decision for scores that come every `hop_ms`: at long hops the average holds two of them."""
+    average_ms = max(DEFAULT_DECISION["average_ms"], hop_ms)
+    most = int(average_ms // hop_ms) + 1  # no more scores fall into the average
+    return {
+        **DEFAULT_DECISION,
+        "average_ms": average_ms,
+        "minimum_count": min(int(DEFAULT_DECISION["minimum_count"]), most),
+    }
+
+
 DECISION_RANGES = "average_ms 1-60000, threshold 0-1, suppression_ms 0-3600000 and minimum_count 1-10000"
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from exporters.listener import Listener
+from exporters.listener import Listener, session_options
 from exporters.onnx import folded, to_onnx, with_properties
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
@@ -59,11 +60,14 @@ def verify(path: Path, network: SuperNetwork, hops: int = STREAM_HOPS) -> Verifi
     listener = Listener.open(path)
     hop = listener.hop_samples
     network = network.eval().cpu()
-    with progress("verifying the export", hops) as advance:
-        advance(0)
-        scores = max(_difference(listener, network, signal) for signal in signals(8 * hop, hop))
+    pieces = list(signals(hops // 4 * hop, hop))
+    with progress("verifying the export", 4 * 8 + hops) as advance:
+        scores = 0.0
+        for signal in signals(8 * hop, hop):
+            scores = max(scores, _difference(listener, network, signal))
+            advance(8)
         features = _feature_difference(network, hop)
-        stream = _difference(listener, network, np.concatenate(list(signals(hops // 4 * hop, hop))))
+        stream = _difference(listener, network, np.concatenate(pieces))
         advance(hops)
     for what, value, limit in (
         ("scores differ from torch", scores, SCORE_TOLERANCE),
@@ -139,14 +143,10 @@ def _difference(listener: Listener, network: SuperNetwork, audio: NDArray[np.flo
 
 def _feature_difference(network: SuperNetwork, hop: int) -> float:
     """Of the log-mel features alone, hop by hop with explicit state, against the torch front-end."""
-    from exporters.listener import session_options
-
     if not isinstance(network.stem, LogMel):
         return 0.0
     graph = Graph((Edge("stem", "audio", "features"),), "audio", "features")
     alone = SuperNetwork(graph, {"stem": nn.Identity()}, network.stem, nn.Identity())
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(with_properties(to_onnx(alone, (1, hop)), {}), session_options())
     worst = 0.0
     for signal in signals(8 * hop):

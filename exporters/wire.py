@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from toolkit.errors import MilliwiseError
 
 Fields = dict[int, list[int | memoryview]]
 
 MAX_FIELDS = 1_000_000  # of one message; bounds the memory that hostile bytes can make this reader use
+MAX_DIMENSIONS = 8
 MAX_DEPTH = 8  # of graphs inside node attributes
 STANDARD_DOMAINS = {"", "ai.onnx"}
+MAX_RANGE = 65_536  # of a Range's start, end and step; the front-end counts samples of a window and bins
+# The operators a listener may use: what our exporters write, and what adaptive, recurrent and quantised ones need.
+# One is in here when its output is bounded by its inputs: Loop and Scan can run for ever; ConstantOfShape, Expand,
+# Tile, Resize, Pad and OneHot make gigabytes of a few bytes. So can Range, whose limits are checked by themselves. What
+# many small steps or a product of large inputs add up to, the limits of the first run find (exporters/listener.py).
+_WRITTEN = (
+    "Add Cast Concat Constant Conv Div Gemm GlobalAveragePool Identity Log MatMul Max Min Mod Mul Range Relu Reshape"
+    " Sin Slice Softmax Squeeze Sub Transpose"
+)
+_FURTHER = (
+    "Abs And ArgMax AveragePool BatchNormalization Clip ConvInteger DequantizeLinear DynamicQuantizeLinear Equal Exp"
+    " Flatten GRU Gather Greater GreaterOrEqual HardSigmoid HardSwish If LSTM LeakyRelu Less LessOrEqual MatMulInteger"
+    " MaxPool Neg Not Or Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMax ReduceMean ReduceMin ReduceSum Sigmoid"
+    " Split Sqrt Tanh Unsqueeze Where"
+)
+OPERATORS = frozenset(f"{_WRITTEN} {_FURTHER}".split())
 DTYPE_OF = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}  # TensorProto.DataType
 
 
@@ -73,7 +92,8 @@ def read_model(content: bytes) -> Model:
     Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 
     Raises:
-        WireError: not ONNX, truncated, external data, an operator domain other than ai.onnx, or graphs nested too deep.
+        WireError: not ONNX, truncated, external data, sparse tensors, functions, an operator outside `OPERATORS` or a
+            domain other than ai.onnx, a long or computed Range, or graphs nested too deep.
     """
     model = read_fields(memoryview(content))
     graphs = _messages(model, 7)
@@ -81,11 +101,8 @@ def read_model(content: bytes) -> Model:
         raise WireError("it is truncated or not an ONNX file (no graph, or no operator set): export the listener again")
     for operator_set in _messages(model, 8):
         _check_domain(read_fields(operator_set), 1)
-    for function in map(read_fields, _messages(model, 25)):
-        _check_domain(function, 10)
-        for operator_set in _messages(function, 9):
-            _check_domain(read_fields(operator_set), 1)
-        _walk_nodes(_messages(function, 7), 0)
+    if _messages(model, 25):  # functions that call functions multiply work; our exporters write none
+        raise WireError("it defines functions of its own; only standard ONNX operators are run")
     graph = read_fields(graphs[0])
     _walk_graph(graph, 0)
     return Model(_tensors(graph, 11), _tensors(graph, 12), dict(_properties(model)))
@@ -108,11 +125,27 @@ def _messages(fields: Fields, number: int) -> list[memoryview]:
     return [value for value in fields.get(number, []) if isinstance(value, memoryview)]
 
 
+def _numbers(fields: Fields, number: int) -> Iterator[int]:
+    """A repeated integer, each in a field of its own or packed."""
+    for value in fields.get(number, []):
+        if isinstance(value, int):
+            yield value
+            continue
+        at = 0
+        while at < len(value):
+            found, at = _varint(value, at)
+            yield found
+
+
 def _text(fields: Fields, number: int) -> str:
     """A string field; of several the last one counts, as in every protobuf reader."""
     values = _messages(fields, number)
+    return _name(values[-1]) if values else ""
+
+
+def _name(content: memoryview) -> str:
     try:
-        return bytes(values[-1]).decode() if values else ""
+        return bytes(content).decode()
     except UnicodeDecodeError:
         raise WireError("it holds a name that is not UTF-8 text: export the listener again") from None
 
@@ -127,26 +160,56 @@ def _walk_graph(graph: Fields, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise WireError(f"its graphs are nested more than {MAX_DEPTH} deep: it is not a listener of ours")
     _check_tensors(_messages(graph, 5), _messages(graph, 15))
-    _walk_nodes(_messages(graph, 1), depth)
-
-
-def _walk_nodes(nodes: list[memoryview], depth: int) -> None:
-    for node in map(read_fields, nodes):
+    numbers: dict[str, int] = {}  # the scalar Constants so far, by name: a node comes after those it reads
+    for node in map(read_fields, _messages(graph, 1)):
         _check_domain(node, 7)
+        operator = _text(node, 4)
+        if operator not in OPERATORS:
+            raise WireError(f"it uses the operator {operator[:60]!a}, which no listener needs: export it again")
         for attribute in map(read_fields, _messages(node, 5)):
-            _check_tensors(
-                _messages(attribute, 5) + _messages(attribute, 10), _messages(attribute, 22) + _messages(attribute, 23)
-            )
-            for graph in _messages(attribute, 6) + _messages(attribute, 11):
-                _walk_graph(read_fields(graph), depth + 1)
+            _walk_attribute(attribute, depth)
+        if operator == "Constant":
+            numbers |= _scalar(node)
+        if operator == "Range":
+            _check_range([numbers.get(_name(value)) for value in _messages(node, 1)])
+
+
+def _walk_attribute(attribute: Fields, depth: int) -> None:
+    _check_tensors(
+        _messages(attribute, 5) + _messages(attribute, 10), _messages(attribute, 22) + _messages(attribute, 23)
+    )
+    for graph in _messages(attribute, 6) + _messages(attribute, 11):
+        _walk_graph(read_fields(graph), depth + 1)
+
+
+def _scalar(node: Fields) -> dict[str, int]:
+    """The name and value of a Constant node that is one int64 without dimensions, as our exporter writes it."""
+    attributes, outputs = [read_fields(each) for each in _messages(node, 5)], _messages(node, 2)
+    if len(attributes) != 1 or len(outputs) != 1 or len(_messages(attributes[0], 5)) != 1:
+        return {}
+    tensor = read_fields(_messages(attributes[0], 5)[0])
+    raw = _messages(tensor, 9)
+    if tensor.keys() - {8} != {2, 9} or tensor[2] != [7] or [len(each) for each in raw] != [8]:
+        return {}
+    return {_name(outputs[0]): int.from_bytes(raw[0], "little", signed=True)}
+
+
+def _check_range(limits: list[int | None]) -> None:
+    if len(limits) != 3 or any(limit is None or abs(limit) > MAX_RANGE for limit in limits):
+        raise WireError(f"its Range does not count between constants up to {MAX_RANGE}: export the listener again")
 
 
 def _check_tensors(dense: list[memoryview], sparse: list[memoryview]) -> None:
-    """Refuse tensors whose values lie in another file: a path in a hostile model could name any file of the user's."""
-    parts = [part for each in map(read_fields, sparse) for part in _messages(each, 1) + _messages(each, 2)]
-    for tensor in map(read_fields, dense + parts):
+    """Refuse tensors whose values lie in another file, which may be any file of the user's, or are not there at all."""
+    if sparse:
+        raise WireError("it holds sparse tensors, which unfold to any size: export the listener again")
+    for message in dense:
+        tensor = read_fields(message)
         if 13 in tensor or any(location != 0 for location in tensor.get(14, [])):
             raise WireError("it keeps values in external data files; a listener is one file: export it again")
+        sizes = list(islice(_numbers(tensor, 1), MAX_DIMENSIONS + 1))
+        if len(sizes) > MAX_DIMENSIONS or math.prod(sizes) > len(message):
+            raise WireError("it has a tensor of more values than it holds bytes for: export the listener again")
 
 
 def _tensors(graph: Fields, number: int) -> dict[str, Tensor]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +16,7 @@ import soxr
 
 from exporters.metadata import RATE_HZ
 from toolkit.errors import MilliwiseError
+from toolkit.files import require_regular
 
 LOWEST_HZ, HIGHEST_HZ = 1000, 1_000_000
 MAX_SECONDS = 4 * 3600
@@ -27,30 +31,38 @@ def printable(text: object) -> str:
 
 
 def read_wav(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Read a recording as float32 [samples] at 16 kHz mono within -1..1, and what had to be converted, in one line.
+    """Read a clip as float32 [samples] at 16 kHz mono within -1..1, and what had to be converted, in one line.
 
     WAV is what is promised, of any rate, width and number of channels; libsndfile's other formats work as well.
 
     Raises:
         MilliwiseError: it is unreadable, not audio, empty, truncated, longer than 4 hours, or holds NaN.
     """
-    path = Path(path)
-    name = printable(path)
-    try:
-        if missing := _missing_bytes(path):
-            raise MilliwiseError(f"{name} is truncated ({missing} bytes are missing): copy or record it again")
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            audio = _decode(file, name)
-            notes = _notes(file, name)
-    except OSError as error:
-        raise MilliwiseError(f"cannot read {name}: {error.strerror}") from None
-    except soundfile.LibsndfileError as error:
-        raise MilliwiseError(
-            f"{name} is not audio, or is damaged ({printable(error.error_string)}): give a WAV file"
-        ) from None
-    except (TypeError, ValueError):  # soundfile's answers to names such as a.raw or with a null character
-        raise MilliwiseError(f"{name} does not name a recording: give a WAV file") from None
+    with _opened(path) as file:
+        notes = _notes(file, printable(path))
+    parts = list(_decoded(path, MAX_SECONDS))
+    audio = np.clip(np.concatenate(parts), -1, 1) if parts else np.zeros(0, np.float32)
+    if len(audio) == 0:
+        raise _empty(path)
     return audio, notes
+
+
+def wav_blocks_of(path: Path, hop: int) -> tuple[Iterator[np.ndarray], list[str]]:
+    """The samples and notes of `read_wav`, as blocks float32 [hop] that are decoded while they are taken.
+
+    A recording of any length takes the memory of some seconds.
+
+    Raises:
+        MilliwiseError: it is unreadable, not audio, empty or truncated; while blocks are taken, it is damaged or holds
+            NaN.
+    """
+    with _opened(path) as file:
+        notes = _notes(file, printable(path))
+    blocks = reblock(_decoded(path), hop)
+    first = next(blocks, None)
+    if first is None:
+        raise _empty(path)
+    return chain([first], blocks), notes
 
 
 def wav_blocks(audio: np.ndarray, hop: int) -> Iterator[np.ndarray]:
@@ -132,28 +144,47 @@ def _missing_bytes(path: Path) -> int:
     return max(0, int.from_bytes(header[4:8], "little") + 8 - size)
 
 
-def _decode(file: soundfile.SoundFile, name: str) -> np.ndarray:
-    """All of an open file, decoded in pieces, so that a header which lies about its length allocates nothing."""
-    check_rate(file.samplerate)
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A recording that was checked and is open; what goes wrong with it becomes one line."""
+    name = printable(path)
+    try:
+        require_regular(Path(path))
+        if missing := _missing_bytes(Path(path)):
+            raise MilliwiseError(f"{name} is truncated ({missing} bytes are missing): copy or record it again")
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            check_rate(file.samplerate)
+            yield file
+    except OSError as error:
+        raise MilliwiseError(f"cannot read {name}: {error.strerror}; give a WAV file") from None
+    except soundfile.LibsndfileError as error:
+        raise MilliwiseError(
+            f"{name} is not audio, or is damaged ({printable(error.error_string)}): give a WAV file"
+        ) from None
+    except (TypeError, ValueError):  # soundfile's answers to names such as a.raw or with a null character
+        raise MilliwiseError(f"{name} does not name a recording: give a WAV file") from None
+
+
+def _decoded(path: Path, max_seconds: float = math.inf) -> Iterator[np.ndarray]:
+    """Mono chunks at 16 kHz, decoded in pieces, so that a header which lies about its length allocates nothing."""
+    with _opened(path) as file:
+        yield from resample(_mono(file, printable(path), max_seconds), file.samplerate)
+
+
+def _mono(file: soundfile.SoundFile, name: str, max_seconds: float) -> Iterator[np.ndarray]:
     step = max(1, CHUNK_SAMPLES // file.channels)
+    seen = 0
+    while len(chunk := file.read(step, dtype="float32", always_2d=True)):
+        seen += len(chunk)
+        if seen > max_seconds * file.samplerate:
+            raise MilliwiseError(f"{name} is longer than {max_seconds / 3600:g} hours: split it")
+        if not np.isfinite(chunk).all():
+            raise MilliwiseError(f"{name} holds samples that are not numbers (NaN or infinity): record it again")
+        yield chunk.mean(1)
 
-    def chunks() -> Iterator[np.ndarray]:
-        seen = 0
-        while len(chunk := file.read(step, dtype="float32", always_2d=True)):
-            seen += len(chunk)
-            if seen > MAX_SECONDS * file.samplerate:
-                raise MilliwiseError(
-                    f"{name} is longer than {MAX_SECONDS // 3600} hours: split it, or pipe it to --stdin"
-                )
-            if not np.isfinite(chunk).all():
-                raise MilliwiseError(f"{name} holds samples that are not numbers (NaN or infinity): record it again")
-            yield chunk.mean(1)
 
-    parts = list(resample(chunks(), file.samplerate))
-    audio = np.clip(np.concatenate(parts), -1, 1) if parts else np.zeros(0, np.float32)
-    if len(audio) == 0:
-        raise MilliwiseError(f"{name} is empty (no samples): record it again")
-    return audio
+def _empty(path: Path) -> MilliwiseError:
+    return MilliwiseError(f"{printable(path)} is empty (no samples): record it again")
 
 
 def _notes(file: soundfile.SoundFile, name: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from exporters.metadata import RATE_HZ
 from kws_demo.noises import CLIP_SAMPLES, COLOURS, coloured
 
-SPEECH_FREE_SAMPLES = 3200  # at the start of the context: there a stream has heard no word yet
+SPEECH_FREE_SAMPLES = 3200  # at least, at the start of the context: there a stream has heard no word yet
 FRAME = 100  # samples in a frame of the energy that tells where a word is
 ROOMS, ROOM_SAMPLES = 64, 4800
 GENERATED_SECONDS = 20
@@ -40,7 +40,7 @@ class Strengths:
 class Augmenter:
     """Turns clips [B, 16000] into what a stream would have heard: `context_samples` before the clip, then the clip.
 
-    Everything random comes from one generator, whose state can be stored and restored.
+    Everything random comes from one `generator`, which may be seeded again at any time.
     """
 
     def __init__(
@@ -50,11 +50,16 @@ class Augmenter:
         context_samples: int = 9600,
         snr_db: tuple[float, float] = (0.0, 30.0),
         strengths: Strengths | None = None,
+        speech_free_samples: int = SPEECH_FREE_SAMPLES,
     ) -> None:
-        """`noise` are background recordings, float32 at 16 kHz, possibly none; 0 ≤ `context_samples` ≤ 16000."""
-        if not 0 <= context_samples <= CLIP_SAMPLES:
-            raise ValueError(f"context_samples is {context_samples}: it must be 0 to {CLIP_SAMPLES}")
+        """`noise` are background recordings, float32 at 16 kHz, possibly none.
+
+        No speech is heard in the first `speech_free_samples` of the context, or in all of it if it is shorter.
+        """
+        if context_samples < 0 or speech_free_samples < 0:
+            raise ValueError(f"context_samples {context_samples}, speech_free_samples {speech_free_samples}: 0 or more")
         self.context_samples = context_samples
+        self.speech_free_samples = min(speech_free_samples, context_samples)
         self.snr_db = snr_db
         self.strengths = strengths or Strengths()
         self.generator = torch.Generator().manual_seed(seed)
@@ -67,19 +72,11 @@ class Augmenter:
         self._recorded = torch.from_numpy(np.concatenate(heard).astype(np.float32)) if heard else None
         self._rooms = _rooms(self.strengths.room_rt60_s, rng)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state of the generator, to resume with the same clips."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state_dict`."""
-        self.generator.set_state(state["generator"])
-
     def __call__(self, audio: Tensor, label: Tensor) -> Tensor:
         """Clips float32 [B, 16000] with labels int64 [B] (0: silence) to float32 [B, context_samples + 16000] in -1..1.
 
         No word is cut: its place moves within the last 16000 samples. The context holds the noise behind the word, or
-        nothing; for some also the end of another clip's word, but never in its first 3200 samples.
+        nothing; for some also the end of another clip's word, but never in its first `speech_free_samples`.
         """
         speech = label != 0
         voices = self._in_rooms(audio, speech)
@@ -131,14 +128,14 @@ class Augmenter:
         canvas = torch.zeros(count, context + CLIP_SAMPLES)
         _lay(canvas, _resampled(audio, rate, middle), context + shift.long())
         still = torch.nonzero(~speech & (self._uniform(count) < 0.5)).flatten()
-        canvas[still, :context] = audio[still].flip(1)[:, CLIP_SAMPLES - context :]
+        canvas[still, :context] = audio[still][:, _mirrored(context)]
         spoken = torch.nonzero(speech).flatten()
-        canvas[spoken, : min(context, SPEECH_FREE_SAMPLES)] = 0
+        canvas[spoken, : self.speech_free_samples] = 0
         return canvas
 
     def _add_neighbours(self, canvas: Tensor, audio: Tensor, ends: Tensor, speech: Tensor) -> None:
         """Into some contexts, the end of another clip's word, 100 to 300 ms before the window begins."""
-        free = min(self.context_samples, SPEECH_FREE_SAMPLES)
+        free = self.speech_free_samples
         room = self.context_samples - free
         speakers = torch.nonzero(speech).flatten()
         wanted = (self._uniform(len(canvas)) < self.strengths.neighbour_probability) & speech
@@ -249,6 +246,12 @@ def _lay(canvas: Tensor, audio: Tensor, starts: Tensor) -> None:
         skipped = max(0, -start)
         stop = min(total, start + audio.shape[1])
         canvas[row, start + skipped : stop] = audio[row, skipped : stop - start]
+
+
+def _mirrored(count: int) -> Tensor:
+    """Indices [count] of the samples before a clip that is mirrored at its beginning, and at its end again."""
+    place = torch.arange(count - 1, -1, -1) % (2 * CLIP_SAMPLES)
+    return torch.minimum(place, 2 * CLIP_SAMPLES - 1 - place)
 
 
 def _rooms(rt60_s: tuple[float, float], rng: np.random.Generator) -> Tensor:

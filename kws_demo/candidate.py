@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
+
+CANDIDATES_NAME = "candidates.json"
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Candidate:
         measured_p95_ms, measured_upper_ms: on the target; None until it was measured, or for budgets of another kind.
         fits: whether it keeps the budget, once that is known.
         fine_tuned_accuracy, fine_tuned_error: after training alone, with its standard error.
+        silence_heard: whether, after that, digital silence is `_silence_` from the first hop on.
         check: the whole measurement.
     """
 
@@ -34,6 +38,7 @@ class Candidate:
     fits: bool | None = None
     fine_tuned_accuracy: float | None = None
     fine_tuned_error: float | None = None
+    silence_heard: bool | None = None
     chosen: bool = False
     check: dict[str, Any] = field(default_factory=dict)
 
@@ -41,9 +46,24 @@ class Candidate:
         """As JSON, without the whole measurement."""
         return {name: value for name, value in asdict(self).items() if name != "check"}
 
-    def merit(self) -> tuple[float, float]:
-        """Higher is better: accuracy after fine-tuning, then speed."""
-        return self.fine_tuned_accuracy or 0.0, -(self.measured_upper_ms or self.predicted_ms)
+    def merit(self) -> tuple[bool, float, float]:
+        """Higher is better: silence heard as such, then accuracy after fine-tuning, then speed."""
+        speed = -(self.measured_upper_ms or self.predicted_ms)
+        return bool(self.silence_heard), self.fine_tuned_accuracy or 0.0, speed
+
+
+def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate | None:
+    """The most accurate one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
+
+    Predictions are trusted as far as those of the measured candidates came true.
+    """
+    candidates = list(candidates)
+    ratios = [each.measured_upper_ms / each.predicted_upper_ms for each in candidates if each.measured_upper_ms]
+    error = max(1.0, statistics.median(ratios)) if ratios else 1.0
+    hopeful = [
+        each for each in candidates if each.fits is None and (not ratios or each.predicted_upper_ms * error <= limit)
+    ]
+    return max(hopeful, key=lambda each: each.accuracy, default=None)
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
@@ -58,6 +78,32 @@ def load_candidates(path: Path) -> list[Candidate]:
         MilliwiseError: it is damaged.
     """
     try:
-        return [Candidate(**row) for row in read_json(path, "candidates")["candidates"]]
-    except (KeyError, TypeError) as error:
+        found = [_checked(Candidate(**row)) for row in read_json(path, "candidates")["candidates"]]
+        if not found:
+            raise ValueError("there are none")
+        return found
+    except (KeyError, TypeError, ValueError) as error:
         raise MilliwiseError(f"candidates {path} are not as milliwise wrote them ({error}): start over") from None
+
+
+def _checked(candidate: Candidate) -> Candidate:
+    """The candidate, if every value is of its kind.
+
+    Raises:
+        ValueError: one is not.
+    """
+    numbers = ["predicted_ms", "predicted_upper_ms", "accuracy"]
+    measured = ["measured_p95_ms", "measured_upper_ms", "fine_tuned_accuracy", "fine_tuned_error"]
+    for name, kinds in (
+        *((name, (int, float)) for name in numbers),
+        *((name, (int, float, type(None))) for name in measured),
+        ("kept", (list,)),
+        ("fits", (bool, type(None))),
+        ("chosen", (bool,)),
+        ("check", (dict,)),
+    ):
+        if not isinstance(getattr(candidate, name), kinds):
+            raise ValueError(f"{name} is {str(getattr(candidate, name))[:40]}")
+    if not candidate.kept or not all(isinstance(name, str) for name in candidate.kept):
+        raise ValueError("kept is no list of edges")
+    return candidate

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from toolkit.cli import json_option, report, seed_option
+from toolkit.cli import FILE, FilePath, Finite, json_option, report, seed_option
 
-FILE = click.Path(path_type=Path)
+FOLDER = FilePath(path_type=str)
 DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]."
 
 
@@ -21,9 +21,9 @@ DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a
 )
 @click.option("--data", required=True, help=DATA)
 @click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
-@click.option("--add", help="A folder of own recordings of the words, for training only.")
-@click.option("--unknown", help="A folder of recordings of other words.")
-@click.option("--noise", help="A folder of background recordings.")
+@click.option("--add", type=FOLDER, help="A folder of own recordings of the words, for training only.")
+@click.option("--unknown", type=FOLDER, help="A folder of recordings of other words.")
+@click.option("--noise", type=FOLDER, help="A folder of background recordings.")
 @click.option(
     "--clips",
     "clips_per_word",
@@ -33,13 +33,13 @@ DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a
     help="Synthetic clips a word.",
 )
 @click.option("--strategy", default="bsn", show_default=True, help="bsn or uniform.")
-@click.option("--penalty", type=click.FloatRange(min=0, min_open=True), help="λ of bsn; found by itself unless given.")
+@click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn; found by itself unless given.")
 @click.option(
     "--minutes",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0.05, 10_000),
-    help="Training time; measuring comes on top.",
+    type=Finite(0.05, 10_000),
+    help="Training time, at most 60 epochs; measuring comes on top.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option(
@@ -71,8 +71,8 @@ def search(
 
     settings = Settings(on=target, **arguments)
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
-    measured = run["measured"]
-    kept = bool(measured.get("kept", True))
+    measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
+    kept = bool(chosen["fits"])
     result = {
         "run": str(output),
         "strategy": run["strategy"],
@@ -90,7 +90,7 @@ def search(
         as_json,
         result,
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
-        f"{'kept' if kept else 'NOT kept'} when measured; right for {100 * result['accuracy']:.1f} % "
+        f"{'kept' if kept else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % "
         f"(± {100 * result['accuracy_error']:.1f}) of the test clips. Next: milliwise export {output} -o listener.onnx",
     )
     context.exit(0 if kept else 1)
@@ -98,9 +98,7 @@ def search(
 
 @click.command()
 @click.option("-o", "output", type=FILE, default=Path("demo-output"), show_default=True, help="The folder to write.")
-@click.option(
-    "--minutes", default=6.0, show_default=True, type=click.FloatRange(3.3, 10_000), help="About how long it may take."
-)
+@click.option("--minutes", default=6.0, show_default=True, type=Finite(3.3, 10_000), help="About how long it may take.")
 @click.option("--data", default="synth:yes,no,stop,left", show_default=True, help=DATA)
 @click.option("--budget", help="Paced p95; 1 ms unless this machine needs more.")
 @click.option(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,34 +15,32 @@ import numpy as np
 from exporters.metadata import SILENCE, UNKNOWN
 from kws_demo.audio import printable
 from kws_demo.noises import silence_clips
+from kws_demo.plan import Plan
 from kws_demo.recordings import (
     BACKGROUND,
     HELD_OUT,
     Recording,
     by_label,
-    centred,
     check_words,
     noise_files,
     noise_parts,
-    read_clip,
     read_noise,
     split_speakers,
     unknown_recordings,
     word_recordings,
 )
-from kws_demo.synth import PARTS, Spoken, base_voices, cache_folder, split_voices, synthesise
-from kws_demo.words import draw, unknown_words
+from kws_demo.synth import PARTS, base_voices, cache_folder, split_voices, synthesise
+from kws_demo.words import unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 UNKNOWN_PER_KEYWORD, FEWEST_UNKNOWN = 1.5, 300
 REAL_UNKNOWN = 2 / 3  # of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng
-LOOK_ALIKES = 0.15  # at most, of the unknown words that are spoken
+LEAST_UNKNOWN = {"train": 20, "validation": 5, "test": 5}  # fewer show nothing
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
 ADDED_SHARE, MOST_COPIES = 0.1, 20
 FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
-Item = tuple[np.ndarray, str, str]  # clip float32 [16000], label, speaker
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,10 @@ def load_data(
     if noise is not None:
         backgrounds += noise_parts(noise)
     train_noise, test_noise = read_noise(backgrounds, seed)
-    items = _items(source, words, recordings, seed, clips_per_word)
+    plans = _plans(source, words, recordings, seed, clips_per_word)
     labels = (SILENCE, UNKNOWN, *words)
     noises = {"train": train_noise, "validation": train_noise, "test": test_noise}
-    clips = {part: _clips(items[part], labels, part, noises[part], seed) for part in PARTS}
+    clips = _clips(plans, labels, noises, seed)
     counts = {part: {labels[i]: n for i, n in sorted(Counter(clips[part].label.tolist()).items())} for part in PARTS}
     description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
     return SpeechData(labels, clips["train"], clips["validation"], clips["test"], train_noise, test_noise, description)
@@ -214,72 +213,61 @@ def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clip
     return added
 
 
-def _items(
+def _plans(
     source: Source, words: Sequence[str], recordings: list[Recording], seed: int, clips_per_word: int
-) -> dict[str, list[Item]]:
-    """The clips of words and unknown words of each part: spoken by espeak-ng, and read."""
+) -> dict[str, Plan]:
+    """The clips of words and unknown words of each part: spoken by espeak-ng, and to be read."""
     voices = split_voices(source.language, seed)
-    chosen: list[Recording] = []
-    items: dict[str, list[Item]] = {part: [] for part in PARTS}
-    ignored = unknown_words(words, source.language, np.random.default_rng([seed, 5]))
+    plans = {part: Plan() for part in PARTS}
+    ignored = unknown_words(words, source.language, seed)
     for number, part in enumerate(PARTS):
         rng = np.random.default_rng([seed, 4, number])
         groups = by_label(recording for recording in recordings if recording.part == part)
         strangers = groups.pop(UNKNOWN, [])
-        chosen += [recording for group in groups.values() for recording in group]
+        plan = plans[part]
+        plan.recordings += [recording for group in groups.values() for recording in group]
         counts = [len(groups.get(word, [])) for word in words]
         if source.kind == "synth":
             each = max(4, round(SHARES[part] * clips_per_word))
-            items[part] += _spoken(synthesise(words, each, _job_seed(seed, number), voices[part], source.language))
+            plan.say(synthesise(words, each, _job_seed(seed, number), voices[part], source.language))
             counts = [count + each for count in counts]
         wanted = math.ceil(UNKNOWN_PER_KEYWORD * float(np.median(counts)))
         wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
         real = rng.permutation(len(strangers))[: round(REAL_UNKNOWN * wanted)]
-        chosen += [strangers[index] for index in sorted(real)]
-        texts = _unknown_texts(ignored, wanted - len(real), rng)
-        spoken = synthesise(texts, 1, _job_seed(seed, number), voices[part], source.language, strict=False)
-        items[part] += _spoken(spoken, UNKNOWN)
-    for recording, item in zip(chosen, _read(chosen), strict=True):
-        items[recording.part].append(item)
-    return items
+        plan.recordings += [strangers[index] for index in sorted(real)]
+        texts = unknown_texts(*ignored[part], wanted - len(real), rng)
+        plan.say(synthesise(texts, 1, _job_seed(seed, number), voices[part], source.language, strict=False), UNKNOWN)
+        _check_unknown(plan.labels.count(UNKNOWN), part, source.language)
+    return plans
 
 
-def _unknown_texts(ignored: tuple[list[str], list[str]], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` unknown words to say, at most 15 % of them look-alikes."""
-    common, near = ignored
-    few = draw(near, int(LOOK_ALIKES * count), rng)
-    return few + draw(common, count - len(few), rng)
+def _check_unknown(count: int, part: str, language: str) -> None:
+    if count < LEAST_UNKNOWN[part]:
+        raise MilliwiseError(
+            f"there are {count} unknown words for {part}, {LEAST_UNKNOWN[part]} are needed (espeak-ng can say few "
+            f"English words in {language!r}): record other words and name their folder, --unknown FOLDER"
+        )
 
 
 def _job_seed(seed: int, part: int) -> int:
     return len(PARTS) * seed + part
 
 
-def _spoken(spoken: Iterable[Spoken], label: str = "") -> list[Item]:
-    return [(centred(clip.audio), label or clip.word, clip.voice) for clip in spoken]
-
-
-def _read(recordings: list[Recording]) -> list[Item]:
-    if not recordings:
-        return []
-    items: list[Item] = []
-    known: dict[Path, np.ndarray] = {}  # added recordings come several times
-    with progress(f"reading {len(recordings)} recordings", len(recordings)) as advance:
-        for recording in recordings:
-            if recording.path not in known:
-                known[recording.path] = read_clip(recording.path)
-            items.append((known[recording.path], recording.label, recording.speaker))
-            advance(1)
-    return items
-
-
-def _clips(items: list[Item], labels: tuple[str, ...], part: str, noise: Sequence[np.ndarray], seed: int) -> Clips:
-    """One array of the clips of a part, with its silence clips."""
-    counts = Counter(label for _, label, _ in items if label != UNKNOWN)
-    count = max(FEWEST_SILENCE, math.ceil(SILENCE_PER_KEYWORD * float(np.median(list(counts.values())))))
-    silence = silence_clips(count, noise, np.random.default_rng([seed, 6, PARTS.index(part)]))
-    audio = np.concatenate([silence, np.stack([clip for clip, _, _ in items])])
+def _clips(
+    plans: dict[str, Plan], labels: tuple[str, ...], noises: dict[str, tuple[np.ndarray, ...]], seed: int
+) -> dict[str, Clips]:
+    """The parts, each with its silence clips first; the recordings are read now."""
     index = {label: number for number, label in enumerate(labels)}
-    label = np.array([index[SILENCE]] * count + [index[label] for _, label, _ in items], np.int64)
-    speaker = (f"silence/{part}",) * count + tuple(speaker for _, _, speaker in items)
-    return Clips(audio, label, speaker)
+    clips: dict[str, Clips] = {}
+    reading = sum(len(plan.recordings) for plan in plans.values())
+    bar = progress(f"reading {reading} recordings", reading) if reading else contextlib.nullcontext(lambda amount: None)
+    with bar as advance:
+        for number, (part, plan) in enumerate(plans.items()):
+            names = plan.labels
+            spoken = Counter(label for label in names if label != UNKNOWN)
+            count = max(FEWEST_SILENCE, math.ceil(SILENCE_PER_KEYWORD * float(np.median(list(spoken.values())))))
+            label = np.array([index[name] for name in [SILENCE] * count + names], np.int64)
+            speaker = (f"silence/{part}",) * count + plan.speakers
+            silence = silence_clips(count, noises[part], np.random.default_rng([seed, 6, number]))
+            clips[part] = Clips(plan.read(silence, advance), label, speaker)
+    return clips

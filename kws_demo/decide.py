@@ -60,15 +60,11 @@ class Decider:
         """For scores of `labels` that come every `hop_ms`.
 
         Raises:
-            MilliwiseError: the average never holds `minimum_count` scores, so nothing would ever be found.
+            MilliwiseError: the average never holds `minimum_count` scores or a quarter of its time, so nothing would
+                ever be found.
         """
         self.labels, self.settings = tuple(labels), settings or Decision()
-        most = math.floor(self.settings.average_ms / hop_ms) + 1
-        if self.settings.minimum_count > most:
-            raise MilliwiseError(
-                f"minimum_count {self.settings.minimum_count} finds nothing: an average of {self.settings.average_ms:g}"
-                f" ms holds {most} scores at a hop of {hop_ms:g} ms; choose minimum_count <= {most}"
-            )
+        _check_hop(self.settings, hop_ms)
         self.reset()
 
     def reset(self) -> None:
@@ -98,6 +94,21 @@ class Decider:
     def push(self, start_ms: float, probabilities: np.ndarray) -> Detection | None:
         """`update`, for those who only want to hear of keywords."""
         return detection(start_ms, self.update(start_ms, probabilities))
+
+
+def _check_hop(settings: Decision, hop_ms: float) -> None:
+    """Refuse settings with which `update` waits for ever."""
+    average, hops = f"an average of {settings.average_ms:g} ms", math.floor(settings.average_ms / hop_ms)
+    if hops * hop_ms < settings.average_ms / 4:  # only when no second score falls into the average
+        raise MilliwiseError(
+            f"{average} finds nothing: it holds one score at a hop of {hop_ms:g} ms; choose average_ms >= {hop_ms:g},"
+            " or export the listener again"
+        )
+    if settings.minimum_count > hops + 1:
+        raise MilliwiseError(
+            f"minimum_count {settings.minimum_count} finds nothing: {average} holds {hops + 1} scores at a hop of"
+            f" {hop_ms:g} ms; choose minimum_count <= {hops + 1}"
+        )
 
 
 def detection(start_ms: float, result: Result) -> Detection | None:

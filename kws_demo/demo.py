@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from exporters.listener import Listener
 from exporters.metadata import RATE_HZ
 from kws_demo.audio import wav_blocks
-from kws_demo.data import Clips, load_data
+from kws_demo.data import Clips, load_data, parse_spec
 from kws_demo.decide import Decider, Decision, Detection
-from kws_demo.recordings import read_clip, word_recordings
+from kws_demo.recordings import Recording, read_clip, word_recordings
 from kws_demo.report import write_report
 from kws_demo.search import run_search
 from kws_demo.settings import Settings
@@ -28,7 +29,7 @@ from profilers.target import LocalTarget
 from toolkit.budget import Budget
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError
-from toolkit.files import write_file, write_json
+from toolkit.files import remove_file, require_writable, write_file, write_json
 from toolkit.profile import DeviceProfile
 from toolkit.progress import progress
 from toolkit.run import read_log
@@ -65,6 +66,7 @@ def run_demo(
         MilliwiseError: an impossible budget, bad data, or a folder that cannot be written.
     """
     begun = time.monotonic()
+    _check_arguments(folder, data, budget, recordings)
     profile = _profile(folder / "profile.json", seed, resume)
     chosen = budget or _fitting_budget(profile)
     settings = Settings(SPACE, chosen, data, seed=seed, minutes=max(0.2, minutes - FIXED_MINUTES))
@@ -76,10 +78,9 @@ def run_demo(
     heard = stream_and_record(
         model, audio, truth, "real recordings" if recordings else "synthetic voices it never heard"
     )
-    run |= {
-        "measured": exported["measured"],
-        "model": {"file": model.name, **{key: exported[key] for key in ("bytes", "max_abs_diff")}},
-    }
+    if Budget.parse(chosen).metric == "latency_ms":
+        run["measured"] = exported["measured"]
+    run["model"] = {"file": model.name, **{key: exported[key] for key in ("bytes", "max_abs_diff")}}
     run["seconds"] |= {"profile": profile.seconds, "total": round(time.monotonic() - begun, 1)}
     write_json(folder / "stream.json", heard)
     with progress("drawing the report", 1):
@@ -99,12 +100,22 @@ def run_demo(
     }
 
 
+def _check_arguments(folder: Path, data: str, budget: str | None, recordings: Path | None) -> None:
+    """Refuse what would fail only after minutes of measuring and training."""
+    words = parse_spec(data).words  # none yet when a folder tells them
+    if budget is not None:
+        Budget.parse(budget)
+    if recordings is not None:
+        _recordings_of(recordings, words)
+    require_writable(folder / "profile.json")
+
+
 def _profile(path: Path, seed: int, resume: bool) -> DeviceProfile:
     partial = path.with_name(path.name + ".partial")
     if resume and path.exists():
         return DeviceProfile.load(path)
     if not resume:
-        partial.unlink(missing_ok=True)
+        remove_file(partial)
     profile = profile_device(find_space(SPACE), LocalTarget(), seed=seed, partial=partial)
     profile.save(path)
     return profile
@@ -128,17 +139,19 @@ def _spoken(
     return lay_out(test, labels, settings.seed)
 
 
-def _read(folder: Path, labels: list[str]) -> Clips:
-    found = [recording for recording in word_recordings(folder) if recording.label in labels[2:]]
+def _recordings_of(folder: Path, words: Sequence[str]) -> list[Recording]:
+    """The recordings of some words in a folder, or all there are when none are given."""
+    found = [recording for recording in word_recordings(folder) if not words or recording.label in words]
     if not found:
-        raise MilliwiseError(
-            f"{folder} holds no recordings of {', '.join(labels[2:])}: name a folder with a folder a word"
-        )
+        raise MilliwiseError(f"{folder} holds no recordings of {', '.join(words)}: name a folder with a folder a word")
+    return found
+
+
+def _read(folder: Path, labels: list[str]) -> Clips:
+    found = _recordings_of(folder, labels[2:])
     clips = [read_clip(recording.path) for recording in found]
     label = np.array([labels.index(recording.label) for recording in found])
-    return Clips(
-        np.stack([np.resize(clip, RATE_HZ) for clip in clips]), label, tuple(recording.speaker for recording in found)
-    )
+    return Clips(np.stack(clips), label, tuple(recording.speaker for recording in found))
 
 
 def lay_out(clips: Clips, labels: list[str], seed: int) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:

@@ -12,7 +12,8 @@ import numpy as np
 from kws_demo.audio import PIPE, printable, reblock, resample
 from toolkit.errors import MilliwiseError
 
-RING_SECONDS, CHUNK_SECONDS, PATIENCE_SECONDS = 4.0, 0.02, 5.0
+RING_SECONDS, CHUNK_SECONDS = 4.0, 0.02
+NAP_SECONDS, MOST_NAPS = 0.5, 10  # of waiting for audio
 
 
 def microphones() -> list[dict[str, Any]]:
@@ -68,6 +69,7 @@ class Microphone:
         """A microphone by name or index (None: the default one), in blocks of `hop` samples."""
         self.device, self.hop = device, hop
         self.overflows = 0  # gaps in the audio: the sound card's own, and those of a full ring
+        self._dropping = False  # inside a gap of a full ring
         self._ring: queue.Queue[np.ndarray] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
 
     def __enter__(self) -> Microphone:
@@ -113,17 +115,24 @@ class Microphone:
         self.overflows += bool(status.input_overflow)
         try:
             self._ring.put_nowait(samples.copy())
+            self._dropping = False
         except queue.Full:
-            self.overflows += 1
+            self.overflows += not self._dropping
+            self._dropping = True
 
     def _chunks(self) -> Iterator[np.ndarray]:
         while True:
+            yield self._next_chunk().mean(axis=1)
+
+    def _next_chunk(self) -> np.ndarray:
+        """Waits in naps: a process that was stopped (Ctrl-Z, a debugger) has overslept one of them, not all."""
+        for _ in range(MOST_NAPS):
             try:
-                yield self._ring.get(timeout=PATIENCE_SECONDS).mean(axis=1)
+                return self._ring.get(timeout=NAP_SECONDS)
             except queue.Empty:
-                raise MilliwiseError(
-                    f"no audio from the microphone {self.name} for {PATIENCE_SECONDS:g} s: was it unplugged?"
-                ) from None
+                if not self._stream.active:  # PortAudio gave it up
+                    break
+        raise MilliwiseError(f"no audio comes from the microphone {self.name} any more: was it unplugged?")
 
 
 def _sounddevice() -> Any:

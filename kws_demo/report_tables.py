@@ -59,7 +59,6 @@ def device(profile: DeviceProfile) -> str:
         [
             ("target", profile.target),
             *facts,
-            *([] if "onnxruntime" in profile.fingerprint else [("onnxruntime", profile.onnxruntime)]),
             ("threads", profile.threads),
             ("profile", f"{len(profile.edges)} edges of {profile.space} in {profile.seconds:.0f} s; {noise}"),
         ]

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 
 from exporters.onnx import to_onnx, with_properties
-from kws_demo.candidate import Candidate, load_candidates, save_candidates
+from kws_demo.candidate import CANDIDATES_NAME, Candidate, load_candidates, next_to_measure, save_candidates
 from kws_demo.data import SpeechData, load_data
+from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings
 from kws_demo.train import Speech, accuracy
 from profilers.check import Check, check_budget, require_same_machine
-from profilers.export import PROFILE_NAME
+from profilers.latency import SAMPLES_PER_MS
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
 from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError
-from toolkit.files import read_json, write_json
+from toolkit.files import read_json
 from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
 from toolkit.progress import progress
@@ -39,7 +40,6 @@ from toolkit.training import Plan, train
 ROOM = 0.95  # candidates are sought below this share of the limit, so that a second measurement still fits
 SEARCH_SHARE = 0.5  # of the training time; the rest fine-tunes
 CANDIDATES = 12
-CANDIDATES_NAME = "candidates.json"
 MOST_MEASURED = 4
 MOST_EPOCHS = 60
 
@@ -60,6 +60,7 @@ def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume:
     run = _Run(settings, profile, folder, resume)
     with run.timed("data"):
         run.load()
+    run.run_folder.begin()
     with run.timed("search"):
         run.train_supernetwork()
         candidates = run.candidates()
@@ -79,36 +80,17 @@ class _Run:
         self.budget = Budget.parse(settings.budget)
         self.space = find_space(settings.space)
         graph = self.space.build(hop_ms=profile.hop_ms).graph
+        profile.require(graph, threads=settings.threads)
         self.price: Price = price(graph, profile, self.budget)
         self.price.require_feasible(self.budget)
-        profile.require(graph, threads=settings.threads)
-        if settings.on in (None, "local") and profile.target == "local":
+        self.target = parse_target(profile.target if settings.on is None else settings.on)
+        if self.target.name == "local":
             require_same_machine(profile)
+        find_strategy(settings.strategy)
         if settings.device == "cuda" and not torch.cuda.is_available():
             raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
         self.seconds: dict[str, float] = {}
-        self._prepare(resume)
-
-    def _prepare(self, resume: bool) -> None:
-        arguments = {"settings": asdict(self.settings), "digest": self.profile.digest}
-        path = self.folder / "arguments.json"
-        if resume and path.exists():
-            stored = read_json(path, "run arguments")
-            if stored != arguments:
-                raise MilliwiseError(
-                    f"{self.folder} was begun with other arguments: repeat those with --resume, or leave it out"
-                )
-            return
-        for name in (
-            "run.json",
-            "log.jsonl",
-            CANDIDATES_NAME,
-            "weights.safetensors",
-            *(p.name for p in self.folder.glob("*.checkpoint")),
-        ):
-            (self.folder / name).unlink(missing_ok=True)
-        write_json(path, arguments)
-        self.profile.save(self.folder / PROFILE_NAME)
+        self.run_folder = RunFolder(folder, settings, profile, resume)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -120,18 +102,20 @@ class _Run:
         """Read or make the data and build the super-network for its labels."""
         chosen = self.settings
         paths = {
-            name: Path(value) if (value := getattr(chosen, name)) else None for name in ("add", "unknown", "noise")
+            name: None if (value := getattr(chosen, name)) is None else Path(value)
+            for name in ("add", "unknown", "noise")
         }
         self.data: SpeechData = load_data(chosen.data, seed=chosen.seed, clips_per_word=chosen.clips_per_word, **paths)
         torch.manual_seed(chosen.seed)
         self.network: SuperNetwork = self.space.build(len(self.data.labels), self.profile.hop_ms)
-        self.hop_samples = self.profile.hop_ms * 16
+        self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
         self.speech = Speech(self.data, self.network.stem, self.hop_samples, chosen.seed, chosen.device)
 
     def train_supernetwork(self) -> None:
         """Train shared weights while the strategy learns which edges to keep."""
         chosen = self.settings
-        limit = max(ROOM * self.budget.limit, self.price(self.price.cheapest()))
+        room = ROOM if self.budget.metric == "latency_ms" else 1.0  # what is counted comes out the same again
+        limit = max(room * self.budget.limit, self.price(self.price.cheapest()))
         self.strategy: Strategy = find_strategy(chosen.strategy)(self.price, limit, chosen.seed, **chosen.options)
 
         def log(row: dict[str, Any]) -> None:
@@ -192,38 +176,37 @@ class _Run:
         self.speech.recalibrate(self.network, kept)
         judged = accuracy(self.network, self.speech.evaluation("validation"), kept)
         graph, profile = self.price.graph, self.profile
-        expected, upper = profile.paced_ms(graph, kept), profile.paced_ms(graph, kept, "p95_upper")
+        statistic = self.budget.statistic or "p95"
+        expected, upper = (profile.paced_ms(graph, kept, name) for name in (statistic, f"{statistic}_upper"))
         return Candidate(sorted(kept), expected, upper, judged.share)
 
     def _save(self, candidates: list[Candidate]) -> None:
         save_candidates(self.folder / CANDIDATES_NAME, candidates)
 
     def measure(self, candidates: list[Candidate]) -> None:
-        """Measure on the target, the most accurate first, until enough keep the budget; at last the cheapest of all."""
-        for index, candidate in enumerate(candidates[:MOST_MEASURED]):
-            if sum(bool(other.fits) for other in candidates) == self.settings.fine_tuned:
-                return
-            self._measure(candidate, f"measuring candidate {index + 1}")
+        """Measure the most promising on the target until enough keep the budget; at last the cheapest of all."""
+        for number in range(MOST_MEASURED):
+            chosen = next_to_measure(candidates, self.budget.limit)
+            if chosen is None or sum(bool(other.fits) for other in candidates) == self.settings.fine_tuned:
+                break
+            self._measure(chosen, f"measuring candidate {number + 1}")
             self._save(candidates)
-        if not any(candidate.fits for candidate in candidates):
-            last = self._candidate(self.price.cheapest())
-            candidates.append(last)
-            self._measure(last, "measuring the cheapest network")
+        cheapest = self.price.cheapest()
+        if not any(candidate.fits for candidate in candidates) and sorted(cheapest) not in (c.kept for c in candidates):
+            candidates.append(self._candidate(cheapest))
+            self._measure(candidates[-1], "measuring the cheapest network")
             self._save(candidates)
 
     def _measure(self, candidate: Candidate, title: str) -> None:
-        if candidate.fits is not None:
-            return
         if self.budget.metric != "latency_ms":
             candidate.fits = self.price(candidate.kept) <= self.budget.limit
             return
         network = self.network.select(candidate.kept).cpu().eval()
         content = with_properties(to_onnx(network, (1, self.hop_samples)), {})
-        target = parse_target(self.settings.on or self.profile.target)
         found: Check = check_budget(
             content,
             self.budget,
-            target,
+            self.target,
             hop_ms=self.profile.hop_ms,
             calls=self.settings.calls,
             threads=self.profile.threads,
@@ -252,12 +235,12 @@ class _Run:
             self.speech.recalibrate(network, batches=16)
             judged = accuracy(network, self.speech.evaluation("validation"))
             candidates[index].fine_tuned_accuracy, candidates[index].fine_tuned_error = judged.share, judged.error
+            candidates[index].silence_heard = self.speech.hears_silence(network)
             networks[index] = network
         return networks
 
     def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
         """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""
-
         best = max(networks, key=lambda index: candidates[index].merit())
         winner, network = candidates[best], networks[best]
         winner.chosen = True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from pathlib import Path
+from typing import Any
 
 from exporters.metadata import UNKNOWN
 from kws_demo.audio import printable
@@ -27,20 +28,30 @@ def speech_commands(path: Path) -> tuple[list[Recording], list[Path]]:
     """
     root, archive, name = _locate(path)
     found: list[Recording] = []
+    dataset = import_torchaudio().datasets.SPEECHCOMMANDS
     try:
+        if not path.exists():
+            _download(dataset, root, name, archive)
         for part, subset in SUBSETS.items():
-            dataset = import_torchaudio().datasets.SPEECHCOMMANDS
-            data = dataset(root, name, archive, download=not path.exists(), subset=subset)
+            data = dataset(root, name, archive, subset=subset)
             for index in range(len(data)):
                 file, _, word, speaker, _ = data.get_metadata(index)
                 label = word if word in KEYWORDS else UNKNOWN
                 found.append(Recording(root / archive / file, label, speaker, part))
     except (OSError, RuntimeError, ValueError, EOFError) as error:
-        with contextlib.suppress(OSError):
-            path.rmdir()  # only when the download left it empty: the next try must download again
         why = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise MilliwiseError(f"no Speech Commands in {printable(path)} ({why}): {CURE}") from None
     return found, sorted((root / archive / name / BACKGROUND).glob("*.wav"))
+
+
+def _download(dataset: Any, root: Path, name: str, archive: str) -> None:
+    """Download and unpack the set into a new folder, of which nothing is left if it fails: half a set looks whole."""
+    root.mkdir(parents=True)  # neither torchaudio nor torch makes it
+    try:
+        dataset(root, name, archive, download=True)
+    except BaseException:  # also when interrupted
+        shutil.rmtree(root, ignore_errors=True)
+        raise
 
 
 def _locate(path: Path) -> tuple[Path, str, str]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit.budget import Budget
-from toolkit.cli import json_option, report
+from toolkit.cli import FILE, Finite, json_option, report
 from toolkit.errors import MilliwiseError
+from toolkit.files import require_writable
 
 if TYPE_CHECKING:  # these need onnxruntime or soundfile, which help must not wait for
     import numpy as np
@@ -28,18 +29,16 @@ BUDGET = "Milliseconds the meter shows each hop against, instead of the listener
 
 
 @click.command()
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=FILE)
 @click.option("--device", metavar="NAME|INDEX", help="Microphone, as `milliwise devices` lists them.")
-@click.option("--wav", type=click.Path(path_type=Path), help="Listen to a recording instead of a microphone.")
+@click.option("--wav", type=FILE, help="Listen to a recording instead of a microphone.")
 @click.option(
     "--stdin", "use_stdin", is_flag=True, help="Listen to raw 16-bit little-endian mono samples; needs --rate."
 )
 @click.option("--rate", "rate_hz", type=int, help="Sample rate of --stdin in Hz.")
-@click.option("--budget-ms", type=click.FloatRange(min=0, min_open=True), help=BUDGET)
-@click.option("--save-dir", type=click.Path(path_type=Path), help="Save the 2 s before each detection here, as WAV.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Score a keyword has to exceed, instead of the listener's."
-)
+@click.option("--budget-ms", type=Finite(min=0, min_open=True), help=BUDGET)
+@click.option("--save-dir", type=FILE, help="Save the 2 s before each detection here, as WAV.")
+@click.option("--threshold", type=Finite(0, 1), help="Score a keyword has to exceed, instead of the listener's.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_LINES)
 def stream(
     model: Path | None, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None,
@@ -56,6 +55,8 @@ def stream(
     _check_source(device, wav, use_stdin, rate_hz)
     if model is None:
         raise MilliwiseError("no listener is named: make one with milliwise demo, then milliwise stream MODEL.onnx")
+    if save_dir is not None:
+        require_writable(save_dir / "clip.wav")
     listener = Listener.open(model)
     decider = _decider(listener, threshold)
     with _source(listener.hop_samples, device, wav, use_stdin, rate_hz) as blocks, Meter() as meter:
@@ -93,14 +94,14 @@ def _check_source(device: str | None, wav: Path | None, use_stdin: bool, rate_hz
 def _source(
     hop: int, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None
 ) -> AbstractContextManager[Iterable[np.ndarray]]:
-    from kws_demo.audio import read_wav, stdin_blocks, wav_blocks
+    from kws_demo.audio import stdin_blocks, wav_blocks_of
     from kws_demo.microphone import Microphone
 
     if wav is not None:
-        audio, notes = read_wav(wav)
+        blocks, notes = wav_blocks_of(wav, hop)
         for note in notes:
             click.echo(note, err=True)
-        return nullcontext(wav_blocks(audio, hop))
+        return nullcontext(blocks)
     if use_stdin and rate_hz is not None:
         return nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop))
     return Microphone(int(device) if device and device.isdecimal() else device, hop)

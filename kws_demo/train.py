@@ -23,6 +23,8 @@ CLIP_SAMPLES = 16_000
 CONTEXT_SAMPLES = 9_600
 BATCH = 128
 EARLY_WEIGHT = 0.2
+SILENT_HOPS = 20
+SILENT_EVERY = 16  # of the training examples, one is digital silence
 Item = TypeVar("Item")
 Batch = tuple[Tensor, Tensor]
 
@@ -44,10 +46,14 @@ class Speech:
         self.stem = stem
         self.seed = seed
         self.device = device
+        self.hop_samples = hop_samples
         length = math.ceil((CLIP_SAMPLES + CONTEXT_SAMPLES) / hop_samples) * hop_samples
         self.context_samples = length - CLIP_SAMPLES
-        self.early_hops = SPEECH_FREE_SAMPLES // hop_samples
-        self._augmenter = Augmenter(data.noise, seed, context_samples=self.context_samples)
+        speech_free = max(SPEECH_FREE_SAMPLES, hop_samples)
+        self.early_hops = speech_free // hop_samples
+        self._augmenter = Augmenter(
+            data.noise, seed, context_samples=self.context_samples, speech_free_samples=speech_free
+        )
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
         self._evaluation: dict[str, list[Batch]] = {}
@@ -61,7 +67,7 @@ class Speech:
         """The augmented batches of an epoch, the same whenever that epoch is asked for."""
         return prefetched(self._augmented(epoch))
 
-    def _augmented(self, epoch: int) -> Iterator[Batch]:
+    def _augmented(self, epoch: int, hardened: bool = True) -> Iterator[Batch]:
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + epoch)
         order = torch.randperm(len(self._labels), generator=generator)
         for step in range(self.steps):
@@ -69,7 +75,11 @@ class Speech:
             labels = self._labels[chosen]
             with torch.no_grad():
                 features = self.stem(self._augmenter(self._audio[chosen], labels))
+            if hardened:
                 features = spec_augment(features, generator)
+                # Whatever else it is taught, a listener starts in perfect silence and has to know it.
+                features[::SILENT_EVERY] = 0.0
+                labels = labels.index_fill(0, torch.arange(0, len(labels), SILENT_EVERY), 0)
             yield features.to(self.device), labels.to(self.device)
 
     def evaluation(self, part: str) -> list[Batch]:
@@ -91,14 +101,23 @@ class Speech:
         return lambda logits, labels: listener_loss(logits, labels, self.early_hops)
 
     def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
-        """Recalibrate the BatchNorms of a network (or a sub-network of it) on augmented training examples."""
-        chosen = [batch for batch, _index in zip(self._augmented(10_000), range(batches), strict=False)]
+        """Recalibrate the BatchNorms of a network (or a sub-network of it) on training examples as a stream has them.
+
+        There are no SpecAugment masks in a stream, so the statistics have none.
+        """
+        chosen = [batch for batch, _index in zip(self._augmented(10_000, hardened=False), range(batches), strict=False)]
 
         def forward_all() -> None:
             for features, _labels in chosen:
                 network.from_features(features, kept)
 
         recalibrate(network, forward_all)
+
+    def hears_silence(self, network: SuperNetwork) -> bool:
+        """Whether digital silence is labelled as silence from the first hop on."""
+        with torch.no_grad():
+            features = self.stem(torch.zeros(1, SILENT_HOPS * self.hop_samples)).to(self.device)
+            return not network.eval().from_features(features)[0].argmax(-1).any()
 
 
 def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kws_demo.synth import pronunciations
+from kws_demo.recordings import split_speakers
+from kws_demo.synth import PARTS, pronunciations
 
 _COMMON = """
 about above across action after again against agree air all almost alone already also always among anger animal
@@ -40,6 +41,8 @@ COMMON_WORDS: tuple[str, ...] = tuple(_COMMON.split())
 VOWELS = "aeiou"
 CONSONANTS = "bdfgklmnprstvwz"
 LOOK_ALIKES_EACH = 8  # of each keyword
+LOOK_ALIKES = 0.15  # at most, of the unknown words that are said
+HELD_OUT_SHARES = {"validation": 0.15, "test": 0.15}  # of the words: the other parts never hear them
 SYLLABLES = ("a", "ed", "er", "ing", "ly", "o", "un", "be")
 
 
@@ -55,19 +58,36 @@ def look_alikes(word: str, count: int, rng: np.random.Generator) -> list[str]:
     return list(found)
 
 
-def unknown_words(keywords: Sequence[str], language: str, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """The common words, and look-alikes of the keywords, that sound like no keyword ("know" sounds like "no").
+def unknown_words(keywords: Sequence[str], language: str, seed: int) -> dict[str, tuple[list[str], list[str]]]:
+    """For each part, the common words and the look-alikes of the keywords to ignore in it.
+
+    None sounds like a keyword ("know" sounds like "no") or like a word of another part, and espeak-ng can say them all.
 
     Raises:
         MilliwiseError: espeak-ng, which tells how they sound, does not know the language.
     """
     taken = {keyword.casefold() for keyword in keywords}
+    rng = np.random.default_rng([seed, 5])
     near = [near for keyword in keywords for near in look_alikes(keyword.casefold(), LOOK_ALIKES_EACH, rng)]
     kinds = [list(COMMON_WORDS), list(dict.fromkeys(near))]
     sounds = iter(pronunciations([*keywords, *kinds[0], *kinds[1]], language))
-    taken_sounds = {next(sounds) for _ in keywords}
-    common, near = ([w for w in kind if next(sounds) not in taken_sounds and w not in taken] for kind in kinds)
-    return common, near
+    taken_sounds = {next(sounds) for _ in keywords} | {""}
+    chosen: dict[str, tuple[list[str], list[str]]] = {part: ([], []) for part in PARTS}
+    part_of: dict[str, str] = {}
+    for kind, words in enumerate(kinds):
+        sound_of = {word: sound for word in words if (sound := next(sounds).strip()) not in taken_sounds}
+        new = {sound: {""} for sound in sound_of.values() if sound not in part_of}
+        part_of |= split_speakers(new, HELD_OUT_SHARES, seed)
+        for word, sound in sound_of.items():
+            if word not in taken:
+                chosen[part_of[sound]][kind].append(word)
+    return chosen
+
+
+def unknown_texts(common: Sequence[str], near: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` unknown words to say, at most 15 % of them look-alikes."""
+    few = draw(near, int(LOOK_ALIKES * count), rng)
+    return few + draw(common, count - len(few), rng)
 
 
 def draw(words: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True)
 class Check:
-    """Paced latency of a whole file. `kept`: the upper 95 % confidence bound of the statistic is within the limit."""
+    """Paced latency of a whole file.
+
+    Attributes:
+        upper_ms: upper 95 % confidence bound of the budget's statistic.
+        kept: it is within the limit.
+        attempts: 2 when the first measurement was disturbed and dropped; `first_upper_ms` is what it gave.
+    """
 
     p50_ms: float
     p95_ms: float
@@ -32,6 +38,8 @@ class Check:
     budget: str
     kept: bool
     noisy: bool
+    attempts: int = 1
+    first_upper_ms: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -49,7 +57,7 @@ def check_budget(
     profile: DeviceProfile | None = None,
     title: str = "checking the budget",
 ) -> Check:
-    """Call the file `calls` times over two fresh processes; once more when it was too slow on a busy machine.
+    """Call the file `calls` times over two fresh processes; again when the machine was busy and it was close.
 
     Args:
         hop_ms: how often it is called in use.
@@ -69,10 +77,13 @@ def check_budget(
         timing = time_paced(model, target, hop_ms=hop_ms, gap_ms=gap_ms, calls=calls, threads=threads, title=title)
         return _judge([to_hop(value) for value in timing.values_ms], budget, hop_ms, timing.noisy)
 
-    found = measure(title)
-    if found.noisy and not found.kept:
-        found = measure(f"{title} again, for the machine was busy")
-    return found
+    first = measure(title)
+    close = 0.75 < first.upper_ms / budget.limit < 1.33
+    if not (first.noisy and close):
+        return first
+    # Whichever way the disturbed one went, it is dropped: repeating only failures would let chance keep the budget.
+    again = measure(f"{title} again, for the machine was busy")
+    return replace(again, attempts=2, first_upper_ms=first.upper_ms)
 
 
 def _judge(values_ms: Sequence[float], budget: Budget, hop_ms: int, noisy: bool) -> Check:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli import json_option, report, seed_option
+from toolkit.cli import FILE, json_option, report, seed_option
 
-FILE = click.Path(path_type=Path)
 on_option = click.option(
     "--on", "target", default=None, help="Where to measure: local. The default is the profile's target."
 )
@@ -31,14 +30,15 @@ def profile(
     """Measure what every edge of SPACE costs on a device, and how wrong the prediction of whole networks is."""
     from profilers.profile import profile_device
     from profilers.target import parse_target
+    from toolkit.files import remove_file, require_writable
     from toolkit.spaces import find_space
 
+    chosen, where = find_space(space), parse_target(target)
+    require_writable(output)
     partial = output.with_name(output.name + ".partial")
     if not resume:
-        partial.unlink(missing_ok=True)
-    made = profile_device(
-        find_space(space), parse_target(target), threads=threads, hop_ms=hop_ms, seed=seed, partial=partial
-    )
+        remove_file(partial)
+    made = profile_device(chosen, where, threads=threads, hop_ms=hop_ms, seed=seed, partial=partial)
     made.save(output)
     held_out = {name: getattr(made.held_out, name) for name in ("nets", "mape", "within_5", "within_10", "spearman")}
     distinct = sum(row.same_as is None for row in made.edges.values())
@@ -63,22 +63,22 @@ def profile(
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--budget", required=True, help="Such as '2 ms' (paced p95) or '2 ms p50'.")
-@on_option
+@click.option("--on", "target", default="local", show_default=True, help="Where to measure.")
 @click.option("--hop-ms", type=click.IntRange(10, 2000), help="How often it is called; the model's own hop by default.")
 @click.option(
     "--calls", default=400, show_default=True, type=click.IntRange(59, 100_000), help="Calls, over two fresh processes."
 )
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Threads of onnxruntime.")
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads of onnxruntime; the model's own by default.")
 @json_option
 @click.pass_context
 def check(
     context: click.Context,
     model: Path,
     budget: str,
-    target: str | None,
+    target: str,
     hop_ms: int | None,
     calls: int,
-    threads: int,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Time MODEL as a stream calls it, in fresh processes, and say whether it keeps a budget (exit code 1 if not)."""
@@ -88,10 +88,10 @@ def check(
     from toolkit.budget import Budget
 
     limit = Budget.parse(budget)
-    where = parse_target(target or "local")
+    where = parse_target(target)
     listener = Listener.open(model)
     hop = hop_ms or round(1000 * listener.hop_samples / listener.rate)
-    found = check_budget(model, limit, where, hop_ms=hop, calls=calls, threads=threads)
+    found = check_budget(model, limit, where, hop_ms=hop, calls=calls, threads=threads or listener.threads)
     report(
         as_json,
         found.facts(),

@@ -65,23 +65,6 @@ class PacedTiming:
     def values_ms(self) -> tuple[float, ...]:
         return tuple(value for process in self.processes for value in process)
 
-    @property
-    def p50_ms(self) -> float:
-        return statistics.median(self.values_ms)
-
-    @property
-    def p95_ms(self) -> float:
-        return _nearest_rank(self.values_ms, 0.95)
-
-    @property
-    def p99_ms(self) -> float:
-        return _nearest_rank(self.values_ms, 0.99)
-
-    @property
-    def p95_upper_ms(self) -> float:
-        """The upper 95 % confidence bound of the 95th percentile."""
-        return sorted(self.values_ms)[upper_quantile_rank(len(self.values_ms)) - 1]
-
 
 def time_tight(
     models: Mapping[str, Model],
@@ -139,29 +122,6 @@ def time_paced(
     runs = _run(tasks, {"the model": model}, target, threads, seed, title)
     found = [_by_model(events, "paced", ["the model"])["the model"] for events in runs]
     return _paced(found, any(_disturbed(events) for events in runs))
-
-
-def time_paced_many(
-    models: Mapping[str, Model],
-    target: Target,
-    *,
-    gap_ms: float = 50.0,
-    calls_each: int = 60,
-    threads: int = 1,
-    seed: int = 0,
-    title: str = "timing at the pace of a stream",
-) -> dict[str, PacedTiming]:
-    """Time listeners in one fresh process that calls one of them every `gap_ms`, in turn.
-
-    Raises:
-        MilliwiseError: a model (named) does not load or run on the target, or the target fails.
-    """
-    if not models:
-        return {}
-    task = {"task": "paced", "gap_ms": gap_ms, "calls": calls_each}
-    (events,) = _run([task], models, target, threads, seed, title)
-    disturbed = _disturbed(events)
-    return {name: _paced([event], disturbed) for name, event in _by_model(events, "paced", models).items()}
 
 
 def upper_quantile_rank(n: int, quantile: float = 0.95, confidence: float = 0.95) -> int:
@@ -250,7 +210,3 @@ def _spread(values: Sequence[float]) -> float:
         return 0.0
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return (high - low) / middle
-
-
-def _nearest_rank(values: Sequence[float], share: float) -> float:
-    return sorted(values)[math.ceil(share * len(values)) - 1]

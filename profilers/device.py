@@ -1,4 +1,4 @@
-"""Tell machines apart: the fingerprint of this one, and how busy it is."""
+"""Tell machines apart: the fingerprint of this one, and in what another differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,20 +51,6 @@ def difference(stored: Mapping[str, Any], here: Mapping[str, Any]) -> str | None
         if stored.get(field) != here.get(field):
             return f"{field} is {stored.get(field)!r} there and {here.get(field)!r} here"
     return None
-
-
-def load(window_s: float = 0.5) -> float:
-    """The share (0-1) of this machine's CPU time that is in use over a window during which the caller sleeps."""
-    before = _busy()
-    time.sleep(window_s)
-    busy, total = (now - then for now, then in zip(_busy(), before, strict=True))
-    return busy / total if total else 0.0
-
-
-def _busy() -> tuple[int, int]:
-    """Ticks so far in which a CPU was busy or stolen by a hypervisor, and all ticks."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def _cpu_model() -> str:

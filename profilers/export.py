@@ -12,19 +12,21 @@ import onnx
 import onnxruntime
 import torch
 
-from exporters.metadata import DEFAULT_DECISION, ListenerMetadata
+from exporters.metadata import ListenerMetadata, default_decision
 from exporters.onnx import IR_VERSION, MIN_ONNXRUNTIME, OPSET, state_shapes, to_onnx, with_properties
-from exporters.verify import verify
+from exporters.verify import Verification, verify
 from profilers.check import Check, check_budget, require_same_machine
 from profilers.clock import CHECK_CALLS
 from profilers.device import identity
 from profilers.target import parse_target
 from toolkit.budget import Budget
+from toolkit.costs import price
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
-from toolkit.files import write_file
+from toolkit.files import require_writable, write_file
 from toolkit.profile import DeviceProfile
 from toolkit.run import Selected, load_selected
+from toolkit.spaces import find_space
 
 PROFILE_NAME = "profile.json"
 
@@ -52,56 +54,67 @@ def export_run(
         MilliwiseError: the run is damaged, the export fails a check, or the profile is of another machine.
     """
     selected = load_selected(folder)
+    budget = Budget.parse(str(selected.facts.get("budget")))
+    require_writable(output)
     profile = DeviceProfile.load(Path(folder) / PROFILE_NAME)
-    budget = Budget.parse(str(selected.facts["budget"]))
-    if on in (None, "local") and profile.target == "local":
+    if profile.hop_ms != selected.hop_ms:
+        raise MilliwiseError(
+            f"run {folder} has a hop of {selected.hop_ms} ms, its profile {profile.hop_ms}: search again"
+        )
+    if (on or profile.target) == "local":
         require_same_machine(profile)
     network = selected.network
     assert isinstance(network.stem, LogMel)
-    hop_samples = selected.hop_ms * network.stem.spec.rate_hz // 1000
-    model = to_onnx(network, (1, hop_samples), opset, ir)
-    predicted_ms = profile.paced_ms(network.graph, network.graph.full)
-    measured = _measure(with_properties(model, {}), budget, selected.hop_ms, profile, on, calls)
-    metadata = _metadata(selected, model, budget, predicted_ms, measured, profile)
-    content = with_properties(model, metadata.to_properties())
-    verified = []
+    model = to_onnx(network, (1, selected.hop_ms * network.stem.spec.rate_hz // 1000), opset, ir)
+    checked: list[Check | None] = []
+    verified: list[Verification] = []
 
     def write(aside: Path) -> None:
-        aside.write_bytes(content)
+        """Verify first: measuring takes longer, and writes its figures into the same file."""
+        aside.write_bytes(with_properties(model, _metadata(selected, model, None, profile).to_properties()))
         verified.append(verify(aside, network))
+        checked.append(_measure(aside.read_bytes(), budget, selected.hop_ms, profile, on, calls))
+        aside.write_bytes(with_properties(model, _metadata(selected, model, checked[0], profile).to_properties()))
 
     write_file(output, write)
+    measured = checked[0]
     return {
         "model": str(output),
-        "bytes": len(content),
+        "bytes": output.stat().st_size,
         "max_abs_diff": verified[0].max_abs_diff,
         "verified": asdict(verified[0]),
-        "predicted_ms": predicted_ms,
+        "predicted_ms": _predicted_ms(selected, profile),
         "measured_p50_ms": measured and measured.p50_ms,
         "measured_p95_ms": measured and measured.p95_ms,
         "measured": measured and measured.facts(),
         "budget": str(budget),
-        "budget_kept": measured and (measured.kept if budget.metric == "latency_ms" else True),
+        "budget_kept": _is_kept(budget, selected, profile, measured),
     }
+
+
+def _is_kept(budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None) -> bool | None:
+    """As measured, for a budget of time; as counted, for another."""
+    if budget.metric == "latency_ms":
+        return None if measured is None else measured.kept
+    graph = find_space(str(selected.facts["space"])).build(hop_ms=profile.hop_ms).graph
+    return price(graph, profile, budget)(selected.architecture) <= budget.limit
+
+
+def _predicted_ms(selected: Selected, profile: DeviceProfile) -> float:
+    statistic = Budget.parse(str(selected.facts["budget"])).statistic or "p95"
+    graph = selected.network.graph
+    return profile.paced_ms(graph, graph.full, statistic)
 
 
 def _measure(
     content: bytes, budget: Budget, hop_ms: int, profile: DeviceProfile, on: str | None, calls: int
 ) -> Check | None:
-    """Paced latency on the target; None when it cannot be reached."""
+    """Paced latency on the target, also when the budget is not one of time; None when it cannot be reached."""
     limit = budget if budget.metric == "latency_ms" else Budget.parse(f"{hop_ms} ms")
+    options: dict[str, Any] = {"hop_ms": hop_ms, "calls": calls, "threads": profile.threads, "profile": profile}
     try:
         target = parse_target(on or profile.target)
-        return check_budget(
-            content,
-            limit,
-            target,
-            hop_ms=hop_ms,
-            calls=calls,
-            threads=profile.threads,
-            profile=profile,
-            title="measuring the exported file",
-        )
+        return check_budget(content, limit, target, title="measuring the exported file", **options)
     except MilliwiseError:
         if on is None and profile.target != "local":
             return None
@@ -111,8 +124,6 @@ def _measure(
 def _metadata(
     selected: Selected,
     model: onnx.ModelProto,
-    budget: Budget,
-    predicted_ms: float,
     measured: Check | None,
     profile: DeviceProfile,
 ) -> ListenerMetadata:
@@ -126,8 +137,6 @@ def _metadata(
             "p99": measured.p99_ms,
             "hop_ms": float(measured.hop_ms),
         }
-    hops_averaged = int(DEFAULT_DECISION["average_ms"] // selected.hop_ms) + 1  # no more results fall into the average
-    decision = {**DEFAULT_DECISION, "minimum_count": min(DEFAULT_DECISION["minimum_count"], hops_averaged)}
     return ListenerMetadata(
         labels=list(selected.labels),
         hop_samples=selected.hop_ms * stem.spec.rate_hz // 1000,
@@ -135,11 +144,16 @@ def _metadata(
         front_end=stem.spec.describe(),
         front_end_sha256=stem.spec.sha256(),
         sample_rate_hz=stem.spec.rate_hz,
-        decision=decision,
-        budget=str(budget),
-        predicted_ms=predicted_ms,
+        decision=default_decision(selected.hop_ms),
+        budget=str(selected.facts["budget"]),
+        predicted_ms=_predicted_ms(selected, profile),
         measured_ms=times,
-        device={"target": profile.target, "identity": identity(profile.fingerprint), **profile.fingerprint},
+        device={
+            "target": profile.target,
+            "threads": profile.threads,
+            "identity": identity(profile.fingerprint),
+            **profile.fingerprint,
+        },
         versions={
             "milliwise": _own_version(),
             "torch": torch.__version__,
@@ -148,7 +162,7 @@ def _metadata(
             "numpy": numpy.__version__,
             "python": platform.python_version(),
         },
-        seed=int(selected.facts.get("seed", 0)),
+        seed=selected.facts.get("seed", 0),  # refused below if it is none
         min_onnxruntime=MIN_ONNXRUNTIME,
     )
 

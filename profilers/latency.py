@@ -21,7 +21,7 @@ from exporters.onnx import Value, to_onnx, with_properties
 from profilers.clock import CHECK_CALLS, upper_quantile_rank
 from toolkit.costs import random_architecture
 from toolkit.graph import Architecture, Edge, Graph
-from toolkit.profile import Line
+from toolkit.profile import Line, tight_loop_ms
 from toolkit.supernet import SuperNetwork
 
 COPIES = 4
@@ -121,19 +121,14 @@ def sample_networks(graph: Graph, count: int, seed: int) -> list[Architecture]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Tight-loop ms = base_ms + join_ms · joins + Σ edges_ms over the live edges, front-end not included."""
+    """The parts of `tight_loop_ms`."""
 
     base_ms: float
     join_ms: float
     edges_ms: Mapping[str, float]
 
     def __call__(self, graph: Graph, live: Architecture) -> float:
-        return self.base_ms + self.join_ms * joins(graph, live) + sum(self.edges_ms[name] for name in live)
-
-
-def joins(graph: Graph, live: Architecture) -> int:
-    """How often a node adds one more edge to those before."""
-    return len(live) - len({graph.by_name[name].target for name in live})
+        return tight_loop_ms(graph, live, self.edges_ms, self.base_ms, self.join_ms)
 
 
 def fit(
@@ -155,7 +150,7 @@ def fit(
     place = {name: 2 + index for index, name in enumerate(distinct)}
     rows = np.zeros((len(networks), 2 + len(distinct)))
     for row, live in zip(rows, networks, strict=True):
-        row[0], row[1] = 1.0, joins(graph, live)
+        row[0], row[1] = 1.0, graph.joins(live)
         for name in live:
             row[place[same_as[name]]] += 1.0
     times = np.asarray(times_ms)
@@ -182,11 +177,13 @@ def _not_negative(system: NDArray[np.float64], target: NDArray[np.float64]) -> N
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation; equal values share their mean rank."""
+    """Rank correlation; equal values share their mean rank. 0 where all of one side are equal: nothing is ranked."""
     ranks = []
     for values in (np.asarray(first), np.asarray(second)):
         order = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(np.sort(values), values, "right")
         ranks.append(order.astype(float))
+    if any(np.ptp(order) == 0 for order in ranks):
+        return 0.0
     return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
@@ -196,7 +193,7 @@ def paced_lines(
     """Maps from tight-loop ms to paced ms of every statistic, and the mean relative error of the median's map.
 
     The medians give one line. A single network's 95th percentile of a few dozen calls is mostly noise, so the calls of
-    all networks, each relative to the line, are pooled for how far above it the percentiles lie. A check's upper
+    all networks, each relative to its own median, are pooled for how far above it the percentiles lie. A check's upper
     confidence bound of a percentile is a higher percentile of its calls; its line adds the error of the median's.
 
     Args:
@@ -208,7 +205,7 @@ def paced_lines(
     middle = relative_line(tight, medians)
     predicted = middle.base + middle.slope * tight
     errors = np.abs(predicted / medians - 1)
-    excess = np.concatenate([np.asarray(calls) / value for calls, value in zip(paced_ms, predicted, strict=True)])
+    excess = np.concatenate([np.asarray(calls) / value for calls, value in zip(paced_ms, medians, strict=True)])
     lines = {}
     for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
         bound_share = upper_quantile_rank(CHECK_CALLS, share) / CHECK_CALLS

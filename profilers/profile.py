@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from exporters.front_end import log_mel_counts
 from exporters.onnx import OPSET, to_onnx, with_properties
 from profilers.clock import Timing, time_paced, time_tight
 from profilers.counts import count
@@ -29,10 +31,12 @@ from profilers.latency import (
     sample_networks,
     spearman,
 )
+from profilers.partial import Partial
 from profilers.target import Target
-from toolkit.files import read_json, write_json
+from toolkit.features import LogMel
 from toolkit.graph import Architecture
-from toolkit.profile import DeviceProfile, EdgeCost, HeldOut, LatencyModel
+from toolkit.layers import WindowHead
+from toolkit.profile import DeviceProfile, EdgeCost, HeldOut, LatencyModel, Line
 from toolkit.progress import progress
 from toolkit.spaces import Space
 from toolkit.supernet import SuperNetwork
@@ -85,30 +89,16 @@ def profile_device(
     begun = time.monotonic()
     network = space.build(hop_ms=hop_ms).eval()
     graph = network.graph
-    identity = {
-        "digest": graph.digest(),
-        "target": target.name,
-        "threads": threads,
-        "hop_ms": hop_ms,
-        "seed": seed,
-        **dataclasses.asdict(effort),
-    }
-    store = _Store(partial, identity)
+    asked = {"threads": threads, "hop_ms": hop_ms, "seed": seed, **dataclasses.asdict(effort)}
+    parts = Partial(partial, {"digest": graph.digest(), "target": target.name, "device": fingerprint(), **asked})
     plan = _Plan(network, hop_ms, sample_networks(graph, effort.fitted + effort.held_out, seed), effort)
-
-    def tight() -> dict[str, Any]:
-        title = f"timing {len(plan.context)} parts and {len(plan.networks)} networks"
-        found = time_tight(plan.models(), target, threads=threads, rounds=effort.rounds, seed=seed, title=title)
-        return {name: dataclasses.asdict(timing) for name, timing in found.items()}
-
-    timings = {name: Timing(**row) for name, row in store.keep("tight", tight).items()}
+    timings = _tight(plan, target, threads, seed, parts)
     best = {name: timing.best_ms for name, timing in timings.items()}
     prior = priors(plan.work, best)
     same_as = {name: item.same_as for name, item in plan.work.items()}
     fitted_on, held_out = plan.networks[: effort.fitted], plan.networks[effort.fitted :]
     model = fit(graph, same_as, prior, fitted_on, [best[plan.name(kept)] for kept in fitted_on])
-    latency, paced_noisy = _latency(plan, model, best, target, threads, store)
-    noisy_share = sum(timing.noisy for timing in timings.values()) / len(timings)
+    latency, paced_noisy = _latency(plan, model, best, target, threads, parts)
     profile = DeviceProfile(
         space=space.name,
         digest=graph.digest(),
@@ -116,20 +106,15 @@ def profile_device(
         fingerprint=fingerprint(),
         threads=threads,
         hop_ms=hop_ms,
-        onnxruntime=str(fingerprint()["onnxruntime"]),
-        measured={
-            "clock": "tight: least block median; paced: once per hop",
-            "opset": OPSET,
-            "seed": seed,
-            **dataclasses.asdict(effort),
-        },
+        measured={"clock": "tight: least block median; paced: once per hop", "opset": OPSET, **asked},
         edges=_edges(plan.work, model, prior, timings),
+        fixed={"stem": _stem_cost(network, hop_ms), "head": _head_cost(network, hop_ms)},
         latency=latency,
         held_out=judge(plan, model, best, held_out),
-        noisy=noisy_share > 0.25 or paced_noisy,
-        seconds=round(time.monotonic() - begun + store.seconds_before, 1),
+        noisy=sum(timing.noisy for timing in timings.values()) > len(timings) / 4 or paced_noisy,
+        seconds=round(time.monotonic() - begun + parts.seconds_before, 1),
     )
-    store.remove()
+    parts.remove()
     return profile
 
 
@@ -139,6 +124,7 @@ class _Plan:
     def __init__(self, network: SuperNetwork, hop_ms: int, networks: Sequence[Architecture], effort: Effort) -> None:
         self.network = network
         self.hop_ms = hop_ms
+        self.effort = effort
         _bare, self.features_shape = features_only(network, hop_ms)
         self.work = edge_work(network, self.features_shape)
         self.networks = list(networks)
@@ -167,39 +153,61 @@ class _Plan:
         return with_properties(to_onnx(*features_only(network, self.hop_ms)), {})
 
 
+def _tight(plan: _Plan, target: Target, threads: int, seed: int, parts: Partial) -> dict[str, Timing]:
+    """Everything timed back to back, in one run."""
+
+    def measure() -> dict[str, Any]:
+        title = f"timing {len(plan.context)} parts and {len(plan.networks)} networks"
+        rounds = plan.effort.rounds
+        found = time_tight(plan.models(), target, threads=threads, rounds=rounds, seed=seed, title=title)
+        return {name: dataclasses.asdict(timing) for name, timing in found.items()}
+
+    return {name: Timing(**row) for name, row in parts.keep("tight", measure).items()}
+
+
 def _latency(
-    plan: _Plan, model: Fitted, best: Mapping[str, float], target: Target, threads: int, store: _Store
+    plan: _Plan, model: Fitted, best: Mapping[str, float], target: Target, threads: int, parts: Partial
 ) -> tuple[LatencyModel, bool]:
     """The maps from tight to paced and from the shortened gap to the hop, each network in a fresh process."""
-    hop_ms = plan.hop_ms
-    effort_calls = store.identity["short_calls"], store.identity["hop_calls"]
-    gap_ms = min(SHORT_GAP_MS, float(hop_ms))
-    rows = []
-    with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
-        for index, content in enumerate(plan.whole()):
-
-            def paced(content: bytes = content) -> dict[str, Any]:
-                found: dict[str, Any] = {}
-                for name, gap, calls in (("short", gap_ms, effort_calls[0]), ("hop", hop_ms, effort_calls[1])):
-                    timing = time_paced(
-                        content, target, hop_ms=hop_ms, gap_ms=gap, calls=calls, processes=1, threads=threads, title=""
-                    )
-                    found[name], found[f"{name}_noisy"] = list(timing.values_ms), timing.noisy
-                return found
-
-            rows.append(store.keep(f"paced {index}", paced))
-            advance(1)
+    gap_ms = min(SHORT_GAP_MS, float(plan.hop_ms))
+    rows = _paced(plan, gap_ms, target, threads, parts)
     short = [np.asarray(row["short"]) for row in rows]
-    at_hop = np.array([np.median(row["hop"]) for row in rows])
-    shortened = relative_line(np.array([np.median(calls) for calls in short]), at_hop)
+    shortened = Line(0.0, 1.0)
+    if gap_ms < plan.hop_ms:
+        at_hop = np.array([np.median(row["hop"]) for row in rows])
+        shortened = relative_line(np.array([np.median(calls) for calls in short]), at_hop)
     whole = [best[f"whole {index}"] for index in range(len(rows))]
     lines, error = paced_lines(whole, [shortened.base + shortened.slope * calls for calls in short])
     graph = plan.network.graph
     front_end = [max(0.0, seen - model(graph, graph.live(kept))) for seen, kept in zip(whole, plan.paced, strict=True)]
-    noisy = sum(row["short_noisy"] for row in rows) > len(rows) / 4
+    noisy = sum(row["noisy"] for row in rows) > len(rows) / 4
     return LatencyModel(
         float(np.median(front_end)), model.base_ms, model.join_ms, lines, shortened, gap_ms, error
     ), noisy
+
+
+def _paced(plan: _Plan, gap_ms: float, target: Target, threads: int, parts: Partial) -> list[dict[str, Any]]:
+    """Calls of some whole files at the shortened gap and at the hop; the shortened ones tell whether it was noisy."""
+
+    def measure(content: bytes) -> dict[str, Any]:
+        timings = {
+            name: time_paced(
+                content, target, hop_ms=hop, gap_ms=hop, calls=calls, processes=1, threads=threads, title=""
+            )
+            for name, hop, calls in (
+                ("short", gap_ms, plan.effort.short_calls),
+                ("hop", float(plan.hop_ms), plan.effort.hop_calls),
+            )
+        }
+        noisy = {"noisy": timings["short"].noisy}
+        return {**{name: list(timing.values_ms) for name, timing in timings.items()}, **noisy}
+
+    rows = []
+    with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
+        for index, content in enumerate(plan.whole()):
+            rows.append(parts.keep(f"paced {index}", functools.partial(measure, content)))
+            advance(1)
+    return rows
 
 
 def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Sequence[Architecture]) -> HeldOut:
@@ -242,30 +250,21 @@ def _edges(
     return rows
 
 
-class _Store:
-    """What is measured so far, on disk after every part: an interrupted profile loses only the part in flight."""
+def _stem_cost(network: SuperNetwork, hop_ms: int) -> EdgeCost:
+    """The front-end in its exported form: matrices made at load, so their bytes are memory but not parameters."""
+    assert isinstance(network.stem, LogMel)
+    spec = network.stem.spec
+    multiply_adds, matrix_values = log_mel_counts(spec, hop_ms * SAMPLES_PER_MS // spec.hop_samples)
+    held = matrix_values + spec.history_samples + spec.mels * (hop_ms * SAMPLES_PER_MS // spec.hop_samples)
+    return EdgeCost(0.0, None, 0.0, 4 * held, 0, multiply_adds, 0)
 
-    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.identity = {**identity, "device": fingerprint()}
-        self.parts: dict[str, Any] = {}
-        self.seconds_before = 0.0
-        self._begun = time.monotonic()
-        if path is not None and path.exists():
-            stored = read_json(path, "unfinished profile")
-            if stored.get("identity") == self.identity:
-                self.parts, self.seconds_before = stored["parts"], stored["seconds"]
 
-    def keep(self, name: str, measure: Any) -> Any:
-        """The part of that name: what was stored, or what `measure` gives now."""
-        if name not in self.parts:
-            self.parts[name] = measure()
-            if self.path is not None:
-                seconds = self.seconds_before + time.monotonic() - self._begun
-                write_json(self.path, {"identity": self.identity, "seconds": seconds, "parts": self.parts})
-        return self.parts[name]
-
-    def remove(self) -> None:
-        """The profile is complete."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+def _head_cost(network: SuperNetwork, hop_ms: int) -> EdgeCost:
+    """The classifier; its ring of columns is in its memory."""
+    head = network.head
+    assert isinstance(head, WindowHead)
+    counts = count(head, (1, head.linear.in_features, 1, head.hop_columns))
+    ring = 4 * head.linear.in_features * max(0, head.window_columns - head.hop_columns)
+    return EdgeCost(
+        0.0, None, 0.0, counts.memory_bytes + ring, 0, counts.multiply_adds, counts.parameters, counts.uncounted
+    )

@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from fake_sound import FakeSound, sound  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kws_demo.audio import read_wav, reblock, stdin_blocks, wav_blocks
+from kws_demo import audio as audio_module
+from kws_demo.audio import read_wav, reblock, stdin_blocks, wav_blocks, wav_blocks_of
 from kws_demo.microphone import Microphone, choose, microphones
 from toolkit.errors import MilliwiseError
 
@@ -78,6 +80,8 @@ def test_a_recording_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObject
     cut = data.draw(st.integers(0, content.index(b"data") + 8 + 199))
     with pytest.raises(MilliwiseError) as error:
         read_wav(saved(tmp_path, content[:cut]))
+    with pytest.raises(MilliwiseError):
+        wav_blocks_of(tmp_path / "a.wav", 320)
     assert "a.wav" in str(error.value) and str(error.value).isprintable()
 
 
@@ -99,6 +103,44 @@ def test_arbitrary_bytes_raise_only_our_error(tmp_path: Path, content: bytes) ->
         assert np.isfinite(audio).all() and len(audio)
 
 
+@pytest.mark.parametrize(("rate_hz", "error"), [(16000, 1e-6), (44100, 1e-5), (8000, 1e-5)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_recording_is_heard_in_pieces_as_in_one(
+    rate_hz: int, error: float, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, wav_bytes(np.stack([4 * NOISE, -NOISE][:channels], 1), rate_hz, "FLOAT"))
+    whole, notes = read_wav(path)
+    monkeypatch.setattr(audio_module, "CHUNK_SAMPLES", 777)
+    blocks, streamed_notes = wav_blocks_of(path, 320)
+    heard = list(blocks)
+    assert streamed_notes == notes and all(block.shape == (320,) and block.dtype == np.float32 for block in heard)
+    expected = np.pad(whole, (0, -len(whole) % 320))
+    np.testing.assert_allclose(np.concatenate(heard), expected, atol=error)
+
+
+def test_a_long_recording_takes_the_memory_of_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, wav_bytes(np.zeros(4_000_000), 22050))
+    monkeypatch.setattr(audio_module, "CHUNK_SAMPLES", 50_000)
+    tracemalloc.start()
+    count = sum(1 for _ in wav_blocks_of(path, 3200)[0])
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == -(-4_000_000 * 16000 // 22050 // 3200)
+    assert peak_bytes < 2_000_000  # the whole recording takes 11.6 MB
+
+
+def test_a_recording_that_goes_bad_later_says_so_when_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_module, "CHUNK_SAMPLES", 1000)
+    bad = NOISE.copy()
+    bad[-1] = np.inf
+    blocks, _ = wav_blocks_of(saved(tmp_path, wav_bytes(bad, subtype="FLOAT")), 500)
+    heard = []
+    with pytest.raises(MilliwiseError, match=r"a\.wav holds samples that are not numbers"):
+        for block in blocks:
+            heard.append(block)
+    assert len(heard) == 6
+
+
 def test_what_is_not_a_recording_is_refused(tmp_path: Path) -> None:
     nan = NOISE.copy()
     nan[7] = np.nan
@@ -108,14 +150,16 @@ def test_what_is_not_a_recording_is_refused(tmp_path: Path) -> None:
         "not numbers": saved(tmp_path, wav_bytes(nan, subtype="FLOAT"), "nan.wav"),
         "out of range": saved(tmp_path, wav_bytes(NOISE, 10), "slow.wav"),
         "No such file": tmp_path / "missing.wav",
-        "Is a directory": tmp_path,
+        "not a file": tmp_path,
         "raw does not name": saved(tmp_path, b"ab", "samples.raw"),
         "wav does not name": Path("a\0b.wav"),
     }
     for message, path in cases.items():
         with pytest.raises(MilliwiseError, match=message) as error:
             read_wav(path)
-        assert str(error.value).isprintable()
+        with pytest.raises(MilliwiseError) as streamed:
+            wav_blocks_of(path, 320)
+        assert str(streamed.value) == str(error.value) and str(error.value).isprintable()
 
 
 @given(st.lists(st.integers(0, 30)), st.integers(1, 16))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from toy import profile
 
 from profilers import check as module
 from profilers.check import check_budget
@@ -10,7 +11,6 @@ from profilers.clock import PacedTiming
 from profilers.target import LocalTarget
 from toolkit.budget import Budget
 from toolkit.errors import MilliwiseError
-from toy import profile
 
 
 class Clock:

@@ -8,8 +8,11 @@ import pytest
 import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from recorded import record, speech_commands_set
 
+from kws_demo import data as data_module
 from kws_demo.data import Clips, SpeechData, load_data, parse_spec
+from kws_demo.synth import Spoken, split_voices, synthesise
 from toolkit.errors import MilliwiseError
 
 pytest.importorskip("espeakng_loader")
@@ -23,15 +26,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-def record(folder: Path, speakers: int, takes: int = 2, prefix: str = "s", ending: str = "wav") -> None:
-    """Recordings SPEAKER_TAKE in a folder, each a tone of its own at half level."""
-    folder.mkdir(parents=True)
-    for speaker in range(speakers):
-        for take in range(takes):
-            tone = 0.5 * np.sin(np.arange(8000) * (0.05 + 0.01 * speaker + 0.001 * take))
-            soundfile.write(folder / f"{prefix}{speaker}_{take}.{ending}", tone, 16000)
 
 
 @pytest.fixture
@@ -141,6 +135,18 @@ def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Pa
         load_data(str(folder), add=tmp_path / "own")
 
 
+def test_too_few_unknown_words_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mute(words: list[str], count: int, *_: object, strict: bool = True) -> list[Spoken]:
+        return synthesise(words, count, 0, split_voices("en", 0)["train"], strict=strict)[: None if strict else 4]
+
+    monkeypatch.setattr(data_module, "synthesise", mute)
+    for spec in ("synth:yes,no", str(folder)):
+        with pytest.raises(MilliwiseError, match=r"4 unknown words for train, 20 are needed.*--unknown FOLDER"):
+            load_data(spec, clips_per_word=10)
+    record(tmp_path / "other" / "kanske", 100, prefix="u")
+    assert per_label(data := load_data(str(folder), unknown=tmp_path / "other"), data.test)["_unknown_"] > 5
+
+
 def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> None:
     background = folder / "_background_noise_"
     background.mkdir()
@@ -155,42 +161,13 @@ def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> No
     assert (len(data.noise), len(data.test_noise)) == (9, 2)
 
 
-def speech_commands(root: Path) -> Path:
-    """A tiny Speech Commands: 8 speakers, of whom s6 is on the validation list and s7 on the test list."""
-    base = root / "SpeechCommands" / "speech_commands_v0.02"
-    words = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "marvin")
-    for word in words:
-        record(base / word, 8, takes=1)
-        for path in (base / word).iterdir():
-            path.rename(path.with_name(path.name.replace("_", "_nohash_")))
-    for name, speaker in (("validation", "s6"), ("testing", "s7")):
-        (base / f"{name}_list.txt").write_text("".join(f"{word}/{speaker}_nohash_0.wav\n" for word in words))
-    record(base / "_background_noise_", 1)
-    return base
-
-
 def test_speech_commands_with_its_official_split(tmp_path: Path) -> None:
-    base = speech_commands(tmp_path)
+    base = speech_commands_set(tmp_path)
     data = load_data(f"speech_commands:{tmp_path}")
     check_sound(data)
     assert len(data.labels) == 12 and [per_label(data, clips)["go"] for clips in parts(data)] == [6, 1, 1]
     assert "s7" in data.test.speaker and "s6" in data.validation.speaker and len(data.noise) == 2
     assert np.array_equal(load_data(f"speech_commands:{base}").test.audio, data.test.audio)
-
-
-def test_speech_commands_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MilliwiseError, match="no Speech Commands"):
-        load_data(f"speech_commands:{tmp_path}")
-    from kws_demo.torchaudio_compat import import_torchaudio
-
-    def offline(*_: object, download: bool, **__: object) -> None:
-        assert download
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(import_torchaudio().datasets, "SPEECHCOMMANDS", offline)
-    with pytest.raises(MilliwiseError, match=r"no route to host.*unpack"):
-        load_data(f"speech_commands:{tmp_path / 'missing'}")
-    assert not (tmp_path / "missing").exists()
 
 
 BAD = {

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporters.metadata import default_decision
 from kws_demo.decide import Decider, Decision, Detection, Result, detection, is_keyword
 from toolkit.errors import MilliwiseError
 
@@ -93,6 +94,8 @@ def test_what_a_user_is_told() -> None:
 def test_settings_that_find_nothing_are_refused() -> None:
     with pytest.raises(MilliwiseError, match="choose minimum_count <= 3"):
         Decider(LABELS, 200, Decision(minimum_count=4))  # 4 > 500 / 200 + 1
+    with pytest.raises(MilliwiseError, match=r"holds one score at a hop of 520 ms; choose average_ms >= 520"):
+        Decider(LABELS, 520, Decision(minimum_count=1))
     assert feed(Decider(LABELS, 200, Decision(average_ms=600, minimum_count=4)), 0, 200, *[scores(yes=1)] * 4)[3].is_new
 
 
@@ -100,6 +103,14 @@ def test_settings_that_find_nothing_are_refused() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(MilliwiseError, match="decision settings"):
         Decision(**wrong)
+
+
+@given(st.integers(160, 32_000))
+def test_the_default_settings_find_a_word_at_every_hop(hop_samples: int) -> None:
+    hop_ms = hop_samples / 16
+    decider = Decider(LABELS, hop_ms, Decision(**default_decision(hop_ms)))
+    found = [decider.push(count * hop_ms - 1000, scores(yes=1)) for count in range(60)]
+    assert [each.keyword for each in found if each] == ["yes"]
 
 
 def test_reset_forgets_the_last_word() -> None:

@@ -76,13 +76,3 @@ def test_caches_are_read_in_bytes(monkeypatch, tmp_path):
             (folder / name).write_text(text + "\n")
     monkeypatch.setattr(device, "_CPU", tmp_path)
     assert device._caches() == {"L1 data": 49152, "L1 instruction": 32768, "L2": 2097152}
-
-
-def test_load_is_the_busy_share_of_the_ticks(monkeypatch):
-    ticks = iter([(100, 1000), (130, 1200)])
-    monkeypatch.setattr(device, "_busy", lambda: next(ticks))
-    assert device.load(window_s=0.0) == pytest.approx(0.15)
-    monkeypatch.undo()
-    assert 0 <= device.load(window_s=0.05) <= 1
-    busy, total = device._busy()
-    assert 0 < busy < total

@@ -168,7 +168,7 @@ def test_what_is_no_object_says_so(tmp_path: Path, content: str, reason: str) ->
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(MilliwiseError, match=r"cannot read run .*No such file"):
         read_json(tmp_path / "x.json", "run")
-    with pytest.raises(MilliwiseError, match=r"cannot read run .*Is a directory"):
+    with pytest.raises(MilliwiseError, match=r"cannot read run .*it is not a file"):
         read_json(tmp_path, "run")
 
 

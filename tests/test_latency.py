@@ -15,7 +15,6 @@ from profilers.latency import (
     context_models,
     edge_work,
     fit,
-    joins,
     paced_lines,
     priors,
     sample_networks,
@@ -50,7 +49,7 @@ def timed(
 ) -> list[float]:
     """What a device with base 0.02 ms and 1 µs a join would take, with relative noise."""
     rng = np.random.default_rng(seed)
-    exact = [0.02 + 0.001 * joins(graph, live) + sum(costs[name] for name in live) for live in networks]
+    exact = [0.02 + 0.001 * graph.joins(live) + sum(costs[name] for name in live) for live in networks]
     return list(np.array(exact) * rng.normal(1, noise, len(exact)))
 
 
@@ -66,7 +65,7 @@ def test_known_costs_are_found_behind_noise_and_wrong_priors(space: tuple[Graph,
     exact = np.array(timed(graph, costs, networks[120:], 0.0))
     predicted = np.array([model(graph, live) for live in networks[120:]])
     before = np.array(
-        [0.02 + 0.001 * joins(graph, live) + sum(prior_ms[name] for name in live) for live in networks[120:]]
+        [0.02 + 0.001 * graph.joins(live) + sum(prior_ms[name] for name in live) for live in networks[120:]]
     )
     assert np.abs(predicted / exact - 1).mean() < 0.01 < np.abs(before / exact - 1).mean()
     assert spearman(predicted.tolist(), exact.tolist()) > 0.995
@@ -95,7 +94,7 @@ def test_the_fitted_model_by_hand() -> None:
     assert model(toy.GRAPH, toy.CHEAPEST) == pytest.approx(0.025, rel=0.01)
     assert model(toy.GRAPH, toy.GRAPH.full) == pytest.approx(0.165, rel=0.01)
     assert model.edges_ms == pytest.approx({name: 0.1 * cost for name, cost in toy.LATENCY_MS.items()}, abs=0.0005)
-    assert joins(toy.GRAPH, toy.GRAPH.full) == 5 and joins(toy.GRAPH, toy.CHEAPEST) == 0
+    assert toy.GRAPH.joins(toy.GRAPH.full) == 5 and toy.GRAPH.joins(toy.CHEAPEST) == 0
 
 
 def test_what_the_networks_do_not_show_stays_at_its_prior() -> None:

@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_listener import FLOAT, HOP, metadata, model, tone, write
+from tiny_onnx import endless
 
+from exporters import listener as listener_module
 from exporters.listener import Listener, session_options
 from toolkit.errors import MilliwiseError
 
@@ -47,13 +49,8 @@ def in_subgraph(made: onnx.ModelProto) -> None:
     made.graph.node.append(helper.make_node("If", ["c"], [], then_branch=outer, else_branch=outer))
 
 
-def in_sparse_initialiser(made: onnx.ModelProto) -> None:
-    made.graph.sparse_initializer.add(values=far(), dims=[3])
-
-
-def in_local_function(made: onnx.ModelProto) -> None:
-    node = helper.make_node("Constant", [], ["far"], value=far())
-    made.functions.append(helper.make_function("ai.onnx", "f", [], ["far"], [node], [helper.make_opsetid("", 17)]))
+def sparse_initialiser(made: onnx.ModelProto) -> None:
+    made.graph.sparse_initializer.add(values=made.graph.initializer[2], dims=[2**34])
 
 
 def custom_opset(made: onnx.ModelProto) -> None:
@@ -64,8 +61,8 @@ def custom_node(made: onnx.ModelProto) -> None:
     made.graph.node[0].domain = "com.microsoft"
 
 
-def custom_function(made: onnx.ModelProto) -> None:
-    made.functions.append(helper.make_function("my.own", "f", [], [], [], [helper.make_opsetid("", 17)]))
+def function(made: onnx.ModelProto) -> None:
+    made.functions.append(helper.make_function("ai.onnx", "Relu", [], [], [], [helper.make_opsetid("", 17)]))
 
 
 def no_operator_set(made: onnx.ModelProto) -> None:
@@ -104,12 +101,36 @@ def unknown_operator(made: onnx.ModelProto) -> None:
     made.graph.node[0].op_type = "DoEvil"
 
 
-def fails_when_it_runs(made: onnx.ModelProto) -> None:
-    made.graph.initializer.append(numpy_helper.from_array(np.array([10**12]), "huge"))
-    made.graph.node.append(helper.make_node("ConstantOfShape", ["huge"], ["boom"]))
-    made.graph.node.append(helper.make_node("ReduceSum", ["boom"], ["total"], keepdims=0))
+def endless_loop(made: onnx.ModelProto) -> None:
+    made.graph.node.extend(onnx.load_from_string(endless()).graph.node)
+
+
+def unknown_value(made: onnx.ModelProto) -> None:
+    made.graph.node[0].input[0] = "nowhere"
+
+
+def added_to_the_scores(made: onnx.ModelProto, value: str) -> None:
     made.graph.node[7].output[0] = "almost"
+    made.graph.node.append(helper.make_node("ReduceMean", [value], ["total"], keepdims=0))
     made.graph.node.append(helper.make_node("Add", ["almost", "total"], ["scores"]))
+
+
+def doubles_what_it_hears(made: onnx.ModelProto, value: str = "e") -> None:
+    for turn in range(34):
+        made.graph.node.append(helper.make_node("Concat", [value, value], [f"double{turn}"], axis=1))
+        value = f"double{turn}"
+    added_to_the_scores(made, value)
+
+
+def doubles_a_constant(made: onnx.ModelProto) -> None:
+    doubles_what_it_hears(made, "bias")  # onnxruntime would compute it while it loads
+
+
+def a_table_of_products(made: onnx.ModelProto) -> None:
+    for name, shape in {"column": (100_000, 1), "row": (1, 100_000)}.items():
+        made.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+    made.graph.node.append(helper.make_node("MatMul", ["column", "row"], ["table"]))
+    added_to_the_scores(made, "table")
 
 
 def not_a_number(made: onnx.ModelProto) -> None:
@@ -123,11 +144,10 @@ def not_a_number(made: onnx.ModelProto) -> None:
         (entries_without_location, "external data"),
         (in_attribute, "external data"),
         (in_subgraph, "external data"),
-        (in_sparse_initialiser, "external data"),
-        (in_local_function, "external data"),
+        (sparse_initialiser, "sparse tensors"),
         (custom_opset, "evil.ops"),
         (custom_node, "com.microsoft"),
-        (custom_function, "my.own"),
+        (function, "functions of its own"),
         (no_operator_set, "not an ONNX file"),
         (no_scores, "'scores' is missing"),
         (no_state_output, "'state_out_energy' is missing"),
@@ -136,8 +156,12 @@ def not_a_number(made: onnx.ModelProto) -> None:
         (undeclared_type, "shapes are fixed"),
         (dynamic_shape, "shapes are fixed"),
         (another_hop, r"float32 \[1, 1600\], not float32 \[1, 3200\]"),
-        (unknown_operator, "onnxruntime cannot load it"),
-        (fails_when_it_runs, "onnxruntime cannot run it"),
+        (unknown_operator, "the operator 'DoEvil'"),
+        (endless_loop, "the operator 'Loop'"),
+        (unknown_value, "onnxruntime cannot load it"),
+        (doubles_what_it_hears, "onnxruntime cannot run it"),
+        (doubles_a_constant, "onnxruntime cannot run it"),
+        (a_table_of_products, "onnxruntime cannot run it"),
         (not_a_number, "not finite"),
     ],
 )
@@ -244,6 +268,25 @@ def test_a_hop_of_another_shape_or_type_is_refused(audio: np.ndarray, tmp_path: 
 
 def test_no_thread_spins_between_hops() -> None:
     options = session_options(threads=2)
-    assert options.intra_op_num_threads == options.inter_op_num_threads == 2
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.get_session_config_entry("session.inter_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize(("said", "threads"), [(2, 2), (None, 1), (0, 1), (65, 1), ("2", 1), (True, 1)])
+def test_it_listens_with_as_many_threads_as_it_was_measured_with(said: object, threads: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.onnx", model(metadata(device={"threads": said}).to_properties()))
+    assert Listener.open(path).threads == threads
+    assert Listener.open(path, threads=3).threads == 3
+
+
+def test_a_hop_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some minutes of work from a file of 4 MB; the limit is shortened."""
+    monkeypatch.setattr(listener_module, "MAX_HOP_S", 0.05)
+    made = model()
+    made.graph.initializer.append(numpy_helper.from_array(np.full((1000, 1000), 1e-3, np.float32), "power0"))
+    for turn in range(5000):
+        made.graph.node.append(helper.make_node("MatMul", ["power0", f"power{turn}"], [f"power{turn + 1}"]))
+    added_to_the_scores(made, "power5000")
+    with pytest.raises(MilliwiseError, match=r"one hop takes longer than 0\.05 s"):
+        Listener.open(write(tmp_path / "slow.onnx", made))

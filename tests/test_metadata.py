@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_listener import metadata
 
-from exporters.metadata import ListenerMetadata
+from exporters.metadata import DEFAULT_DECISION, ListenerMetadata, default_decision
 from toolkit.errors import MilliwiseError
 
 # The keys other programs read, as the contract lists them.
@@ -151,3 +151,12 @@ def test_junk_raises_only_our_error(junk: dict) -> None:
         assert str(error).isprintable()
     else:
         assert ListenerMetadata.from_properties(read.to_properties()) == read
+
+
+@pytest.mark.parametrize(
+    ("hop_ms", "average_ms", "minimum_count"),
+    [(40, 500, 3), (250, 500, 3), (500, 500, 2), (520, 520, 2), (2000, 2000, 2)],
+)
+def test_the_default_decision_averages_two_scores_at_least(hop_ms: int, average_ms: int, minimum_count: int) -> None:
+    expected = {**DEFAULT_DECISION, "average_ms": average_ms, "minimum_count": minimum_count}
+    assert default_decision(hop_ms) == expected == metadata(decision=expected).decision

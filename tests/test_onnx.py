@@ -67,7 +67,7 @@ def test_the_scores_are_torchs_on_recordings(shared_data: Path) -> None:
 
 
 @settings(max_examples=10)
-@given(columns=st.integers(1, 50), seed=st.integers(0, 99), keep=st.floats(0.05, 0.6))
+@given(columns=st.integers(1, 25), seed=st.integers(0, 99), keep=st.floats(0.05, 0.6))
 def test_any_hop_of_the_space(columns: int, seed: int, keep: float) -> None:
     hop_ms = 40 * columns
     network = exported.listener_network(seed, keep, hop_ms=hop_ms)

@@ -105,7 +105,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(MilliwiseError, match="No such file"):
         DeviceProfile.load(tmp_path / "nowhere.json")
-    with pytest.raises(MilliwiseError, match="Is a directory"):
+    with pytest.raises(MilliwiseError, match="it is not a file"):
         DeviceProfile.load(tmp_path)
 
 

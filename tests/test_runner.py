@@ -248,10 +248,11 @@ def test_a_wrong_job_is_refused_with_the_value(tmp_path, job, said):
         runner.main(tmp_path)
 
 
-def test_sessions_are_opened_as_listeners_ship(tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sessions_are_opened_as_listeners_ship(tmp_path, threads):
     (tmp_path / "a.onnx").write_bytes(counter())
-    measured = runner.open_session(tmp_path / "a.onnx", 1, "CPUExecutionProvider").get_session_options()
-    shipped = session_options()
+    measured = runner.open_session(tmp_path / "a.onnx", threads, "CPUExecutionProvider").get_session_options()
+    shipped = session_options(threads)
     for name in ("intra_op_num_threads", "inter_op_num_threads", "execution_mode", "graph_optimization_level"):
         assert getattr(measured, name) == getattr(shipped, name), name
     for key in ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning"):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws_demo import synth
-from kws_demo.synth import Spoken, base_voices, pronunciations, split_voices, synthesise
-from kws_demo.words import COMMON_WORDS, draw, look_alikes, unknown_words
+from kws_demo.synth import PARTS, Spoken, base_voices, pronunciations, split_voices, synthesise
+from kws_demo.words import COMMON_WORDS, draw, look_alikes, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError
 
 pytest.importorskip("espeakng_loader")
@@ -115,10 +115,28 @@ def test_any_language_is_known_or_an_error(language: str) -> None:
 
 def test_unknown_words_never_sound_like_a_keyword() -> None:
     assert len(set(pronunciations(["right", "write"]))) == 1
-    common, near = unknown_words(["right", "no", "tree"], "en", np.random.default_rng(0))
+    parts = unknown_words(["right", "no", "tree"], "en", 0).values()
+    common, near = ([word for part in parts for word in part[kind]] for kind in (0, 1))
     assert "write" in COMMON_WORDS and not {"write", "right", "no", "tree"} & {*common, *near}
     assert {"yes", "house"} <= set(common) and len(common) > 300 and near
     assert not set(pronunciations([*common, *near])) & set(pronunciations(["right", "no", "tree"]))
+
+
+def test_no_part_hears_the_unknown_words_of_another() -> None:
+    parts = unknown_words(["stop", "left"], "en", 1)
+    sounds = [set(pronunciations([*common, *near])) for common, near in parts.values()]
+    assert (
+        tuple(parts) == PARTS and not sounds[0] & sounds[1] and not sounds[0] & sounds[2] and not sounds[1] & sounds[2]
+    )
+    common, near = ([len(part[kind]) for part in parts.values()] for kind in (0, 1))
+    assert common[0] > 250 and min(common[1:]) > 50 and min(near) >= 1
+    assert sum(common) > len(COMMON_WORDS) - 10  # all are used
+    assert unknown_words(["stop", "left"], "en", 1) == parts != unknown_words(["stop", "left"], "en", 2)
+
+
+def test_at_most_a_seventh_of_the_unknown_texts_are_look_alikes() -> None:
+    texts = unknown_texts(["house", "tree"], ["stip"], 100, np.random.default_rng(0))
+    assert len(texts) == 100 and texts.count("stip") == 15 and texts.count("tree") in (42, 43)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,10 +1,13 @@
 """The wire reader, against onnx's own parser as the oracle, and against arbitrary bytes."""
 
+import exported
+import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny_listener import model
 
 from exporters.wire import Tensor, WireError, read_fields, read_model
@@ -80,6 +83,73 @@ def test_what_it_counts_as_external_is_what_onnx_counts() -> None:
     made = model()
     made.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(WireError, match="external"):
+        read_model(made.SerializeToString())
+
+
+def with_nodes(*nodes: onnx.NodeProto) -> bytes:
+    made = model()
+    for place, node in enumerate(nodes):
+        made.graph.node.insert(place, node)
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "operator", ["Loop", "Scan", "ConstantOfShape", "Expand", "Tile", "Resize", "Pad", "OneHot", "Upsample", "add", ""]
+)
+def test_operators_that_make_much_of_little_are_refused_wherever_they_are(operator: str) -> None:
+    node = helper.make_node(operator, ["x"], ["y"])
+    branch = helper.make_graph([node], "branch", [], [])
+    for content in (
+        with_nodes(node),
+        with_nodes(helper.make_node("If", ["c"], [], then_branch=branch, else_branch=branch)),
+    ):
+        with pytest.raises(WireError, match=f"the operator '{operator}'"):
+            read_model(content)
+
+
+def test_what_we_export_uses_no_other_operators() -> None:
+    torch.set_num_threads(1)
+    content = exported.listener_bytes(exported.listener_network(None))
+    assert read_model(content).inputs["audio"] == Tensor("float32", (1, 3200))
+
+
+def counting(*limits: onnx.TensorProto | None) -> bytes:
+    """A Range between these constants; None is an input of the graph."""
+    names = [f"limit{place}" if limit else "audio" for place, limit in enumerate(limits)]
+    constants = [
+        helper.make_node("Constant", [], [name], value=limit)
+        for name, limit in zip(names, limits, strict=True)
+        if limit
+    ]
+    return with_nodes(*constants, helper.make_node("Range", names, ["numbers"]))
+
+
+def scalar(value: int | float) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(value))
+
+
+def test_a_range_counts_between_small_constants() -> None:
+    read_model(counting(scalar(0), scalar(65_536), scalar(-1)))
+    twice = scalar(3)
+    twice.int64_data.append(2**40)
+    for limits in (
+        [scalar(0), scalar(65_537), scalar(1)],
+        [scalar(-(2**40)), scalar(0), scalar(1)],
+        [scalar(0), None, scalar(1)],
+        [scalar(0), scalar(1e9), scalar(1.0)],
+        [scalar(0), scalar(1)],
+        [scalar(0), twice, scalar(1)],
+        [scalar(0), numpy_helper.from_array(np.array([2**40, 1])), scalar(1)],
+    ):
+        with pytest.raises(WireError, match="its Range does not count"):
+            read_model(counting(*limits))
+
+
+@pytest.mark.parametrize("sizes", [[2**34], [2**20, 2**20], [-1], [1] * 9, [2**62] * 8])
+def test_a_tensor_of_more_values_than_bytes_is_refused(sizes: list[int]) -> None:
+    made = model()
+    made.graph.initializer.add(name="big", dims=sizes, data_type=TensorProto.FLOAT, raw_data=b"\0" * 16)
+    with pytest.raises(WireError, match="more values than it holds bytes"):
         read_model(made.SerializeToString())
 
 

@@ -29,7 +29,7 @@ UNITS: dict[str, tuple[str, float, str]] = {
 STATISTICS = ("p50", "p95", "p99")
 EXAMPLES = "'2 ms', '2 ms p50', '500 kB', '40 MFLOPs', '300 kparams' or '8 steps@4'"
 FORM = re.compile(
-    r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>\d{1,3}))?(?:\s+(?P<statistic>p\d+))?\s*"
+    r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+))?\s*"
 )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +16,37 @@ from toolkit.errors import MilliwiseError, MissingExtra
 GROUP = "milliwise.commands"
 EXTRA_OF = {"sounddevice": "mic"}
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of everything random.",
+)
+
+
+class FilePath(click.Path):
+    """A path that is not empty: an empty one would silently mean the working folder."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Finite(click.FloatRange):
+    """A range without infinity, and without NaN, which click finds inside of any range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+FILE = FilePath(path_type=Path)
 
 
 class Commands(click.Group):
@@ -49,9 +82,7 @@ class _Failure(click.ClickException):
     exit_code = MilliwiseError.exit_code
 
     def __init__(self, message: str) -> None:
-        # One line, and nothing a hostile file name could do to a terminal.
-        line = " ".join(message.split())
-        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
+        super().__init__(_printable(" ".join(message.split())))
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,6 +93,16 @@ def main() -> None:
 
 def report(as_json: bool, result: dict[str, Any], text: str) -> None:
     """Print `result` as JSON on standard output, or `text` for people (beside JSON it goes to standard error)."""
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
-    click.echo(text, err=as_json)
+    try:
+        if as_json:
+            click.echo(json.dumps(result, allow_nan=False))
+        click.echo(_printable(text), err=as_json)
+    except BrokenPipeError:  # click ends quietly when nobody reads any more
+        raise
+    except OSError as error:
+        raise MilliwiseError(f"cannot write the result: {error.strerror}; send the output elsewhere") from None
+
+
+def _printable(text: str) -> str:
+    """The text without anything that a hostile file name could do to a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli import json_option, report
-
-FILE = click.Path(path_type=Path)
+from toolkit.cli import FILE, json_option, report
 
 
 @click.command()
@@ -44,7 +42,7 @@ def feasible(context: click.Context, space: str, profile_file: Path, budget: str
     from toolkit.profile import DeviceProfile
     from toolkit.spaces import find_space
 
-    limit = Budget.parse(budget) if budget else Budget.parse("2 s")
+    limit = Budget.parse(budget) if budget is not None else Budget.parse("2 s")
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph
     least, median, most = price(graph, profile, limit).spread_of_space()

@@ -100,12 +100,15 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
             f"edge {odd[0]} uses {rows[odd[0]].uncounted[0]}, which could not be counted: use a budget in ms"
         )
     work = {name: row.steps for name, row in rows.items()}
+
+    def total(metric: str) -> Cost:
+        fixed = sum(getattr(row, metric) for row in profile.fixed.values())
+        return lambda live: float(fixed + sum(getattr(rows[name], metric) for name in live))
+
     costs: dict[str, Cost] = {
         # Billed where the check's upper confidence bound will likely lie, for that is what has to fit.
         "latency_ms": lambda live: profile.paced_ms(graph, live, f"{budget.statistic}_upper"),
-        "memory_bytes": lambda live: float(sum(rows[name].memory_bytes for name in live)),
-        "multiply_adds": lambda live: float(sum(rows[name].multiply_adds for name in live)),
-        "parameters": lambda live: float(sum(rows[name].parameters for name in live)),
+        **{metric: total(metric) for metric in ("memory_bytes", "multiply_adds", "parameters")},
         "steps": lambda live: float(len(graph.schedule(live, budget.workers, work))),
     }
     return Price(graph, budget.metric, costs[budget.metric])

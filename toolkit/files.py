@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +52,48 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write one JSON document as `write_file` does. NaN and infinity are refused."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise MilliwiseError(f"cannot write {path}: a name in it is not UTF-8 text; rename that file") from None
+    write_bytes(path, encoded)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where nothing can be written before any work is spent; creates nothing.
+
+    Raises:
+        MilliwiseError: it is a folder, or below something that is no folder or may not be written to.
+    """
+    path = Path(path)
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if os.path.isdir(path):
+        raise MilliwiseError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        raise MilliwiseError(f"cannot write {path}: {above} is no folder you may write to; choose another place")
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises:
+        MilliwiseError: it cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise MilliwiseError(f"cannot replace {path}: {error.strerror}; remove it, or choose another place") from None
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is no regular file: a pipe may hang, and a device never ends.
+
+    Raises:
+        OSError: it is something else, or there is nothing.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a file")
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -60,19 +104,25 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise MilliwiseError(
-                f"{what} {path} has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}: it is not ours"
-            )
-        content = json.loads(path.read_bytes())
+        require_regular(path)
+        with path.open("rb") as file:
+            text = file.read(MAX_JSON_BYTES + 1)
+        if len(text) > MAX_JSON_BYTES:
+            raise MilliwiseError(f"{what} {path} has more than {MAX_JSON_BYTES} bytes: it is not ours")
+        content = json.loads(text)
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()  # refuses NaN, infinity and lone surrogates
     except OSError as error:
-        raise MilliwiseError(f"cannot read {what} {path}: {error.strerror}") from None
+        raise MilliwiseError(f"cannot read {what} {path}: {error.strerror}; name one that you may read") from None
     except (ValueError, RecursionError) as error:
         raise MilliwiseError(f"{what} {path} is truncated or not JSON ({error}): make it again") from None
     if not isinstance(content, dict):
         raise MilliwiseError(f"{what} {path} holds a JSON {type(content).__name__}, not an object: make it again")
     return content
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a JSON value: what was edited by hand, where nothing else would tell, has another one."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _umask() -> int:

@@ -27,6 +27,8 @@ class Edge:
 class Graph:
     """A super-network's shape: edges (several may join the same two nodes), one source node, one sink node.
 
+    `operations` describes what the edges compute, where that is known: it is part of the digest.
+
     Raises:
         MilliwiseError: two edges share a name, the graph has a cycle, or no path joins source and sink.
     """
@@ -34,6 +36,7 @@ class Graph:
     edges: tuple[Edge, ...]
     source: str
     sink: str
+    operations: str = ""
 
     def __post_init__(self) -> None:
         if len(self.by_name) != len(self.edges):
@@ -108,6 +111,10 @@ class Graph:
                 useful.add(edge.source)
         return frozenset(edge.name for edge in edges if edge.source in reached and edge.target in useful)
 
+    def joins(self, live: Architecture) -> int:
+        """How often a node adds one more live edge to those before."""
+        return len(live) - len({self.by_name[name].target for name in live})
+
     def schedule(
         self, kept: Iterable[str], workers: int, work: Mapping[str, int] | None = None
     ) -> tuple[tuple[str, ...], ...]:
@@ -138,6 +145,7 @@ class Graph:
         return tuple(steps)
 
     def digest(self) -> str:
-        """A short hash of the edges, source and sink: two graphs with one digest are the same graph."""
-        text = json.dumps([self.source, self.sink, [(edge.name, edge.source, edge.target) for edge in self.edges]])
+        """A short hash of the edges, source, sink and operations: graphs with one digest have the same costs."""
+        edges = [(edge.name, edge.source, edge.target) for edge in self.edges]
+        text = json.dumps([self.source, self.sink, edges, self.operations])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

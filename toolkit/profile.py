@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.errors import MilliwiseError, ProfileMismatch, UnpricedEdge
 from toolkit.files import read_json, write_json
-from toolkit.graph import Graph
+from toolkit.graph import Architecture, Graph
 
 FORMAT = 1  # 1: the first
 PACED = ("p50", "p95", "p99", "p50_upper", "p95_upper", "p99_upper")
@@ -81,6 +81,13 @@ class LatencyModel:
     paced_error: float
 
 
+def tight_loop_ms(
+    graph: Graph, live: Architecture, edges_ms: Mapping[str, float], base_ms: float, join_ms: float
+) -> float:
+    """The latency model of `LatencyModel` for live edges, front-end not included."""
+    return base_ms + join_ms * graph.joins(live) + sum(edges_ms[name] for name in live)
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """How wrong the tight-loop model is on networks that took no part in its fit (front-end not included)."""
@@ -95,7 +102,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Everything `search`, `export` and `check` need to know about a device."""
+    """Everything `search`, `export` and `check` need to know about a device.
+
+    `fixed` has the costs of what every network of the space contains beside its edges: `stem` and `head` (of a
+    listener with 12 labels). Their latency is in the latency model, as `front_end_ms` and in `base_ms`.
+    """
 
     space: str
     digest: str
@@ -103,9 +114,9 @@ class DeviceProfile:
     fingerprint: Mapping[str, Any]
     threads: int
     hop_ms: int
-    onnxruntime: str
     measured: Mapping[str, Any]
     edges: Mapping[str, EdgeCost]
+    fixed: Mapping[str, EdgeCost]
     latency: LatencyModel
     held_out: HeldOut
     noisy: bool
@@ -117,12 +128,12 @@ class DeviceProfile:
         Raises:
             UnpricedEdge: an edge has no row in this profile.
         """
-        live = list(live)
+        live = frozenset(live)
         self.require_priced(live)
         model = self.latency
-        joins = len(live) - len({graph.by_name[name].target for name in live})
-        edges = sum(self.edges[name].latency_ms for name in live)
-        return (model.front_end_ms if front_end else 0.0) + model.base_ms + edges + model.join_ms * joins
+        edges_ms = {name: self.edges[name].latency_ms for name in live}
+        front_end_ms = model.front_end_ms if front_end else 0.0
+        return front_end_ms + tight_loop_ms(graph, live, edges_ms, model.base_ms, model.join_ms)
 
     def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95") -> float:
         """Predicted ms of the whole exported file, called once per hop."""
@@ -188,8 +199,8 @@ def _number(value: object, name: str, least: float = -1e300) -> float:
     return float(value)
 
 
-def _count(value: object, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**18:
+def _count(value: object, name: str, least: int = 0, most: int = 10**18) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} is {str(value)[:40]}")
     return value
 
@@ -207,7 +218,7 @@ def _text(value: object, name: str) -> str:
 
 
 def _line(value: Mapping[str, Any], name: str) -> Line:
-    return Line(_number(value["base"], name), _number(value["slope"], name, 0.0))
+    return Line(_number(value["base"], name, 0.0), _number(value["slope"], name, 0.0))
 
 
 def _edge(name: str, row: Mapping[str, Any]) -> EdgeCost:
@@ -242,14 +253,15 @@ def _held_out(row: Mapping[str, Any]) -> HeldOut:
 
 
 def _from_json(content: Mapping[str, Any]) -> DeviceProfile:
-    texts = {name: _text(content[name], name) for name in ("space", "digest", "target", "onnxruntime")}
+    texts = {name: _text(content[name], name) for name in ("space", "digest", "target")}
     return DeviceProfile(
         **texts,
         fingerprint=dict(content["fingerprint"]),
-        threads=_count(content["threads"], "threads"),
-        hop_ms=_count(content["hop_ms"], "hop_ms"),
+        threads=_count(content["threads"], "threads", 1, 64),
+        hop_ms=_count(content["hop_ms"], "hop_ms", 1, 2000),
         measured=dict(content["measured"]),
         edges={str(name): _edge(name, row) for name, row in content["edges"].items()},
+        fixed={name: _edge(name, content["fixed"][name]) for name in ("stem", "head")},
         latency=_latency(content["latency"]),
         held_out=_held_out(content["held_out"]),
         noisy=_flag(content["noisy"], "noisy"),

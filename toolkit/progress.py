@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 Advance = Callable[[float], None]
 
@@ -16,7 +16,7 @@ def progress(title: str, total: float) -> Iterator[Advance]:
 
     Without a title nothing is shown: the caller shows the progress of something larger.
     """
-    if not title:
+    if not title or sys.stderr is None:
         yield lambda amount: None
     elif sys.stderr.isatty():
         with _bar(title, total) as advance:
@@ -55,9 +55,13 @@ def _lines(title: str, total: float, every_seconds: float = 5.0) -> Iterator[Adv
         if now - said >= every_seconds and 0 < done < total:
             said = now
             left = (now - begun) / done * (total - done)
-            sys.stderr.write(f"{title}: {100 * done / total:.0f} %, about {left:.0f} s left\n")
-            sys.stderr.flush()
+            _say(f"{title}: {100 * done / total:.0f} %, about {left:.0f} s left")
 
     yield advance
-    sys.stderr.write(f"{title}: done in {time.monotonic() - begun:.0f} s\n")
-    sys.stderr.flush()
+    _say(f"{title}: done in {time.monotonic() - begun:.0f} s")
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody reads it, or a log is on a full disk: no reason to lose the work
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()

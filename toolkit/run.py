@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
@@ -56,7 +59,7 @@ def load_selected(folder: Path) -> Selected:
         MilliwiseError: the folder holds no finished run, or one that is damaged or of a newer format.
     """
     folder = Path(folder)
-    if not (folder / "run.json").is_file():
+    if not os.path.isfile(folder / "run.json"):
         raise MilliwiseError(
             f"{folder} holds no finished run: name the folder given to milliwise search -o, or finish it with --resume"
         )
@@ -66,39 +69,71 @@ def load_selected(folder: Path) -> Selected:
             f"run {folder} has format {content.get('format')!r}, this version reads {FORMAT}: search again"
         )
     try:
-        kept = frozenset(map(str, content["kept"]))
-        labels = tuple(map(str, content["labels"]))
-        hop_ms = int(content["hop_ms"])
+        kept, labels = frozenset(_names(content, "kept")), _names(content, "labels")
+        hop_ms = content["hop_ms"]
+        if type(hop_ms) is not int or not 0 < hop_ms < 10_000:
+            raise ValueError(f"hop_ms is {str(hop_ms)[:40]}")
         network = find_space(str(content["space"])).build(len(labels), hop_ms).select(kept)
-    except (KeyError, TypeError, ValueError) as error:
-        raise MilliwiseError(f"run {folder} is not as milliwise wrote it ({error}): search again") from None
+    except (KeyError, ValueError, MilliwiseError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise MilliwiseError(f"run {folder} is not as milliwise wrote it ({reason}): search again") from None
     tensors, _text = read_tensors(folder / "weights.safetensors")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise MilliwiseError(
-            f"the weights in {folder} are of another network ({str(error).splitlines()[0]}): search again"
-        ) from None
+    if odd := _odd_tensor(tensors, network.state_dict()):
+        raise MilliwiseError(f"the weights in {folder} are of another network, or damaged ({odd}): search again")
+    network.load_state_dict(tensors)
     known = {"format", "kept", "labels", "hop_ms"}
     return Selected(
         network.eval(), kept, labels, hop_ms, {name: value for name, value in content.items() if name not in known}
     )
 
 
+def _names(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = content[key]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{key} is no list of names")
+    return tuple(value)
+
+
+def _odd_tensor(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
+    """The first tensor that is missing, superfluous, of another kind, or not finite, and why."""
+    for name in sorted(found.keys() ^ expected.keys()):
+        return f"{name} is {'missing' if name in expected else 'not one of its tensors'}"
+    for name, tensor in found.items():
+        mine = expected[name]
+        if (tensor.shape, tensor.dtype) != (mine.shape, mine.dtype):
+            kinds = (f"{value.dtype} {list(value.shape)}" for value in (tensor, mine))
+            return f"{name} is {', not '.join(kinds)}"
+        if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):
+            return f"{name} holds values that no training gives"
+    return None
+
+
 def append_log(folder: Path, row: dict[str, Any]) -> None:
-    """Add one JSON line to the run's `log.jsonl`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add one JSON line to the run's `log.jsonl`.
+
+    Raises:
+        MilliwiseError: the folder cannot be written, or the disk is full.
+    """
+    path = folder / "log.jsonl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise MilliwiseError(
+            f"cannot write {path}: {error.strerror}; free some space, then continue with --resume"
+        ) from None
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `log.jsonl`; a last line cut short by an interruption is left out."""
+    """The rows of `log.jsonl`; what is no row, such as a last line cut short by an interruption, is left out."""
     path = folder / "log.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows

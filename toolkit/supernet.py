@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -32,7 +33,7 @@ class SuperNetwork(nn.Module):
             raise MilliwiseError(
                 f"edge {odd!r} has no operation (or the operation no edge): give each edge exactly one"
             )
-        self.graph = graph
+        self.graph = replace(graph, operations="; ".join(f"{name}: {operations[name]}" for name in graph.by_name))
         self.operations = nn.ModuleDict(operations)
         self.stem = stem
         self.head = head

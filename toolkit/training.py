@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from toolkit.errors import MilliwiseError
-from toolkit.files import write_file
+from toolkit.files import digest, require_regular, write_file
 from toolkit.progress import progress
 from toolkit.strategies.base import Proposal, Strategy
 from toolkit.supernet import SuperNetwork
@@ -34,10 +34,13 @@ class Plan:
 
     Attributes:
         epochs: passes over the data.
-        minutes: no epoch begins that would likely end after this much training; the learning rate falls in step.
+        minutes: training ends after so many at the latest, and the learning rate falls in step with the clock.
         learning_rate: of AdamW at its highest; cosine decay to zero after a short linear warm-up.
         weight_decay: of AdamW.
         groups: architectures per batch when a strategy proposes them.
+
+    Raises:
+        MilliwiseError: there is no time, or no epoch, to train.
     """
 
     epochs: int
@@ -45,6 +48,10 @@ class Plan:
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     groups: int = 4
+
+    def __post_init__(self) -> None:
+        if not (self.minutes > 0 and self.epochs > 0):
+            raise MilliwiseError(f"{self.epochs} epochs in {self.minutes} minutes train nothing: give more than 0")
 
 
 @dataclass
@@ -90,32 +97,45 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         _load(run, checkpoint)
     with progress(title, 1.0) as advance:
-        shown = _done(run, plan, 0.0)
+        shown = _done(run, plan)
         advance(shown)
-        while not _finished(run, plan):
+
+        def show(done: float) -> None:
+            nonlocal shown
+            advance(max(0.0, done - shown))
+            shown = max(done, shown)
+
+        while _done(run, plan) < 1:
             torch.manual_seed(seed * 1009 + run.epoch)
-            begun, total = time.monotonic(), 0.0
-            for index, (features, labels) in enumerate(batches(run.epoch)):
-                done = _done(run, plan, (index + 1) / steps, time.monotonic() - begun)
-                advance(max(0.0, done - shown))
-                shown = max(done, shown)
-                _set_rate(run.optimizer, plan.learning_rate * _schedule(done))
-                total += _step(run, features, labels, plan.groups, loss, done)
-            run.epoch += 1
-            run.seconds += time.monotonic() - begun
-            rate = run.optimizer.param_groups[0]["lr"]
-            log(
-                {
-                    "stage": title,
-                    "epoch": run.epoch,
-                    "loss": total / steps,
-                    "seconds": run.seconds,
-                    "learning_rate": rate,
-                }
-            )
+            row = _epoch(run, batches(run.epoch), steps, plan, loss, show)
             if checkpoint is not None:
                 _save(run, checkpoint)
+            log({"stage": title, **row})
     return network.eval()
+
+
+def _epoch(
+    run: _Run,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    steps: int,
+    plan: Plan,
+    loss: Loss,
+    show: Callable[[float], None],
+) -> dict[str, Any]:
+    """One pass over the data, cut short when the minutes are over; a row for the log."""
+    begun = time.monotonic()
+    losses: list[float] = []
+    for features, labels in batches:
+        done = _done(run, plan, (len(losses) + 1) / steps, time.monotonic() - begun)
+        show(done)
+        _set_rate(run.optimizer, plan.learning_rate * _schedule(done))
+        losses.append(_step(run, features, labels, plan.groups, loss, done))
+        if done >= 1:
+            break
+    run.epoch += 1
+    run.seconds += time.monotonic() - begun
+    rate = run.optimizer.param_groups[0]["lr"]
+    return {"epoch": run.epoch, "loss": sum(losses) / len(losses), "seconds": run.seconds, "learning_rate": rate}
 
 
 def _step(run: _Run, features: Tensor, labels: Tensor, groups: int, loss: Loss, done: float) -> float:
@@ -130,7 +150,7 @@ def _step(run: _Run, features: Tensor, labels: Tensor, groups: int, loss: Loss, 
         (value * (len(some_labels) / len(labels))).backward()
         losses.append(value.item())
     if not all(map(math.isfinite, losses)):
-        raise MilliwiseError(f"training diverged (loss {losses}): lower the learning rate")
+        raise MilliwiseError(f"training diverged (loss {losses}): try another --seed")
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
     run.optimizer.step()
     if strategy is not None:
@@ -138,16 +158,10 @@ def _step(run: _Run, features: Tensor, labels: Tensor, groups: int, loss: Loss, 
     return sum(losses) / len(losses)
 
 
-def _done(run: _Run, plan: Plan, epoch_share: float, seconds: float = 0.0) -> float:
+def _done(run: _Run, plan: Plan, epoch_share: float = 0.0, seconds: float = 0.0) -> float:
     """The share of the plan that is done: of its epochs or of its minutes, whichever is more."""
     by_time = (run.seconds + seconds) / (60 * plan.minutes)
     return min(1.0, max((run.epoch + epoch_share) / plan.epochs, by_time))
-
-
-def _finished(run: _Run, plan: Plan) -> bool:
-    average = run.seconds / max(1, run.epoch)
-    out_of_time = run.epoch > 0 and run.seconds + average / 2 > 60 * plan.minutes
-    return run.epoch >= plan.epochs or out_of_time
 
 
 def _schedule(done: float, warm_up: float = 0.05) -> float:
@@ -164,10 +178,8 @@ def _save(run: _Run, path: Path) -> None:
     for index, moments in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     strategy = None if run.strategy is None else run.strategy.state_dict()
-    text = json.dumps(
-        {"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()}
-    )
-    save_tensors(path, tensors, text)
+    state = {"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()}
+    save_tensors(path, tensors, json.dumps({**state, "sha256": digest(state)}))
 
 
 def _load(run: _Run, path: Path) -> None:
@@ -184,6 +196,10 @@ def _load(run: _Run, path: Path) -> None:
 def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, Any], path: Path) -> None:
     if state["graph"] != run.network.graph.digest():
         raise MilliwiseError(f"checkpoint {path} is of another network: start over without --resume")
+    if state.pop("sha256") != digest(state):
+        raise ValueError("edited by hand")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise ValueError("not all of its values are finite")
     optimizer = run.optimizer.state_dict()
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -226,10 +242,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         MilliwiseError: missing, truncated or not a safetensors file of ours.
     """
     try:
+        require_regular(path)
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["milliwise"]  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise MilliwiseError(f"cannot read the weights {path} ({reason}): make them again") from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profilers.device import fingerprint
+from toolkit.errors import MilliwiseError
 from toolkit.files import write_bytes
 
 
@@ -21,8 +22,7 @@ class Results:
         self.path = path
         self._rows: dict[str, dict[str, Any]] = {}
         if resume and path.exists():
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
-            self._rows = {row["key"]: row for row in rows}
+            self._rows = _stored(path)
 
     def get(self, key: str) -> Any:
         """The stored result, or None."""
@@ -44,6 +44,16 @@ class Results:
             }
             write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in self._rows.values()).encode())
         return self._rows[key]["value"]
+
+
+def _stored(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return {str(row["key"]): {"value": row["value"], **row} for row in rows}
+    except OSError as error:
+        raise MilliwiseError(f"cannot read the results {path}: {error.strerror}; leave out --resume") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MilliwiseError(f"the results {path} are damaged ({error}): leave out --resume") from None
 
 
 def machine() -> dict[str, Any]:

@@ -33,11 +33,11 @@ def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
     """The super-network: audio [batch, samples] at 16 kHz to logits [batch, hops, labels].
 
     Raises:
-        MilliwiseError: the hop is no multiple of the network's 40 ms column, or longer than 2 s.
+        MilliwiseError: the hop is no multiple of the network's 40 ms column, or longer than its window of a second.
     """
     column_ms = FRAME_MS * TIME_STRIDE
-    if hop_ms % column_ms or not column_ms <= hop_ms <= 2000:
-        nearest = max(column_ms, min(2000, round(hop_ms / column_ms) * column_ms))
+    if hop_ms % column_ms or not column_ms <= hop_ms <= WINDOW_MS:
+        nearest = max(column_ms, min(WINDOW_MS, round(hop_ms / column_ms) * column_ms))
         raise MilliwiseError(
             f"a hop of {hop_ms} ms does not fit kws-ds: use a multiple of {column_ms} ms, such as {nearest}"
         )

@@ -55,7 +55,7 @@ class Strategy(ABC):
         """
         for loss in losses:
             if not math.isfinite(loss):
-                raise MilliwiseError(f"training diverged (loss {loss}): lower the learning rate")
+                raise MilliwiseError(f"training diverged (loss {loss}): try another --seed")
 
     @abstractmethod
     def candidates(self, count: int) -> list[Architecture]:

@@ -61,7 +61,6 @@ class BudgetedSuperNetwork(Strategy):
         self._optimizer = torch.optim.Adam([self._logits], lr=learning_rate)
         self._generator = torch.Generator().manual_seed(seed)
         self._chance = random.Random(seed)
-        self._priced: dict[Architecture, float] = {}
         self._disconnected_cost = max(price(self.graph.full), limit) * (1 + DISCONNECTED_MARGIN)
 
     @property
@@ -113,7 +112,9 @@ class BudgetedSuperNetwork(Strategy):
 
     def facts(self) -> dict[str, Any]:
         """See `Strategy`."""
-        return {"probabilities": self.probabilities, "penalty": self._penalty}
+        probabilities = self.probabilities
+        bits = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in probabilities.values() if 0 < p < 1]
+        return {"probabilities": probabilities, "penalty": self._penalty, "entropy_bits": sum(bits) / len(self._edges)}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""
@@ -155,22 +156,20 @@ class BudgetedSuperNetwork(Strategy):
     def _cost(self, architecture: Architecture) -> float:
         if not architecture:
             return self._disconnected_cost
-        if architecture not in self._priced:
-            self._priced[architecture] = self.price(architecture)
-        return self._priced[architecture]
+        return self.price(architecture)
 
     def _score_gradient(self, proposals: Sequence[Proposal], values: Tensor) -> Tensor:
         """REINFORCE: the mean of (value − baseline) · ∇ log P, the baseline being the mean of the others' values."""
-        gradient = torch.zeros_like(self._logits)
+        gradient = [0.0] * len(self._edges)
         if len(proposals) < 2:
-            return gradient
-        advantages = (values - values.mean()) * (len(proposals) / (len(proposals) - 1))
-        probabilities = self._logits.sigmoid()
+            return torch.tensor(gradient)
+        advantages = (values - values.mean()) / (len(proposals) - 1)
+        probabilities = self._logits.sigmoid().tolist()
         for proposal, advantage in zip(proposals, advantages.tolist(), strict=True):
             for name, keep in proposal.decisions:
                 place = self._place[name]
-                gradient[place] += advantage * (float(keep) - probabilities[place])
-        return gradient / len(proposals)
+                gradient[place] += advantage * (keep - probabilities[place])
+        return torch.tensor(gradient)
 
     def _log_probability(self, kept: Architecture) -> float:
         return sum(math.log(max(1e-9, p if name in kept else 1 - p)) for name, p in self.probabilities.items())

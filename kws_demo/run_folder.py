@@ -1,0 +1,60 @@
+"""The folder of a search run: refused, begun anew or gone on with, before and after its data proved good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from kws_demo.candidate import CANDIDATES_NAME
+from kws_demo.settings import Settings
+from profilers.export import PROFILE_NAME
+from toolkit.errors import MilliwiseError
+from toolkit.files import read_json, remove_file, require_writable, write_json
+from toolkit.profile import DeviceProfile
+
+ARGUMENTS_NAME = "arguments.json"
+
+
+class RunFolder:
+    """Remembers the arguments of its run.
+
+    Args:
+        path: of the folder.
+        resume: go on with the run in it, if there is one.
+
+    Raises:
+        MilliwiseError: it cannot be written, holds something else, or a run of other arguments to resume.
+    """
+
+    def __init__(self, path: Path, settings: Settings, profile: DeviceProfile, resume: bool) -> None:
+        self.path = Path(path)
+        self._profile = profile
+        measured = hashlib.sha256(json.dumps(asdict(profile), sort_keys=True).encode()).hexdigest()[:16]
+        self._arguments = {"settings": asdict(settings), "profile": measured}
+        self._resumed = self._holds_the_run(resume)
+
+    def _holds_the_run(self, resume: bool) -> bool:
+        arguments = self.path / ARGUMENTS_NAME
+        require_writable(arguments)
+        if not os.path.lexists(arguments) and self.path.is_dir() and any(self.path.iterdir()):
+            raise MilliwiseError(f"{self.path} is not empty and holds no run: name a new folder")
+        if not (resume and arguments.exists()):
+            return False
+        if read_json(arguments, "run arguments") != self._arguments:
+            raise MilliwiseError(
+                f"{self.path} was begun with other arguments: repeat those with --resume, or leave it out"
+            )
+        return True
+
+    def begin(self) -> None:
+        """Make the folder, unless its run is resumed: only when the data proved good, for bad data leaves nothing."""
+        if self._resumed:
+            return
+        checkpoints = [path.name for path in self.path.glob("*.checkpoint")]
+        for name in ("run.json", "log.jsonl", CANDIDATES_NAME, "weights.safetensors", *checkpoints):
+            remove_file(self.path / name)
+        write_json(self.path / ARGUMENTS_NAME, self._arguments)
+        self._profile.save(self.path / PROFILE_NAME)
