@@ -22,6 +22,7 @@ MAX_MEMORY_BYTES = 256_000_000  # of the first, untrusted run
 MAX_HOP_S = 20.0  # and its time
 MAX_THREADS = 64
 IN, OUT = "state_in_", "state_out_"
+SUM_TOLERANCE = 1e-3
 
 
 class Scores(NamedTuple):
@@ -163,7 +164,9 @@ class Listener:
         watchdog.daemon = True
         watchdog.start()
         try:
-            self._hear(np.zeros(self.hop_samples, np.float32), options)
+            heard = self._hear(np.zeros(self.hop_samples, np.float32), options).probabilities
+            if (heard < 0).any() or abs(float(heard.sum()) - 1) > SUM_TOLERANCE:
+                raise MilliwiseError("its scores are not shares that sum to 1: export the listener again")
         except MilliwiseError:
             if options.terminate:
                 raise MilliwiseError(f"one hop takes longer than {MAX_HOP_S:g} s: it is no listener of ours") from None

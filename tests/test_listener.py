@@ -204,6 +204,15 @@ def test_metadata_that_disagrees_is_refused(name: str, value: str, message: str,
         Listener.open(write(tmp_path / "bad.onnx", model(properties)))
 
 
+def test_scores_that_are_no_shares_are_refused(tmp_path: Path) -> None:
+    made = model()
+    last = made.graph.node[-1]
+    last.op_type = "Identity"
+    del last.attribute[:]
+    with pytest.raises(MilliwiseError, match="sum to 1"):
+        Listener.open(write(tmp_path / "logits.onnx", made))
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, world\n", b"\x89PNG\r\n\x1a\n" * 9, b"PK\x03\x04" + bytes(99)])
 def test_what_is_not_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "not.onnx"
