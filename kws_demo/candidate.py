@@ -52,17 +52,21 @@ class Candidate:
         return bool(self.silence_heard), self.fine_tuned_accuracy or 0.0, speed
 
 
+def prediction_error(candidates: Iterable[Candidate]) -> float:
+    """By which factor measured candidates came out above their predictions (their median); 1 if they did not."""
+    ratios = [each.measured_upper_ms / each.predicted_upper_ms for each in candidates if each.measured_upper_ms]
+    return max(1.0, statistics.median(ratios)) if ratios else 1.0
+
+
 def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate | None:
     """The most accurate one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
 
     Predictions are trusted as far as those of the measured candidates came true.
     """
     candidates = list(candidates)
-    ratios = [each.measured_upper_ms / each.predicted_upper_ms for each in candidates if each.measured_upper_ms]
-    error = max(1.0, statistics.median(ratios)) if ratios else 1.0
-    hopeful = [
-        each for each in candidates if each.fits is None and (not ratios or each.predicted_upper_ms * error <= limit)
-    ]
+    error = prediction_error(candidates)
+    waiting = [each for each in candidates if each.fits is None]
+    hopeful = [each for each in waiting if error == 1.0 or each.predicted_upper_ms * error <= limit]
     return max(hopeful, key=lambda each: each.accuracy, default=None)
 
 

@@ -16,7 +16,14 @@ from typing import Any
 import torch
 
 from exporters.onnx import to_onnx, with_properties
-from kws_demo.candidate import CANDIDATES_NAME, Candidate, load_candidates, next_to_measure, save_candidates
+from kws_demo.candidate import (
+    CANDIDATES_NAME,
+    Candidate,
+    load_candidates,
+    next_to_measure,
+    prediction_error,
+    save_candidates,
+)
 from kws_demo.data import SpeechData, load_data
 from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings
@@ -162,15 +169,17 @@ class _Run:
         path = self.folder / CANDIDATES_NAME
         if path.exists():
             return load_candidates(path)
-        proposed = self.strategy.candidates(CANDIDATES)
+        found = self._compare(self.strategy.candidates(CANDIDATES))
+        self._save(found)
+        return found
+
+    def _compare(self, proposed: list[Architecture]) -> list[Candidate]:
         found = []
         with progress(f"comparing {len(proposed)} candidates", len(proposed)) as advance:
             for kept in proposed:
                 found.append(self._candidate(kept))
                 advance(1)
-        found.sort(key=lambda candidate: -candidate.accuracy)
-        self._save(found)
-        return found
+        return sorted(found, key=lambda candidate: -candidate.accuracy)
 
     def _candidate(self, kept: Architecture) -> Candidate:
         self.speech.recalibrate(self.network, kept)
@@ -187,6 +196,9 @@ class _Run:
         """Measure the most promising on the target until enough keep the budget; at last the cheapest of all."""
         for number in range(MOST_MEASURED):
             chosen = next_to_measure(candidates, self.budget.limit)
+            if chosen is None and not any(candidate.fits for candidate in candidates):
+                candidates += self._cheaper(candidates)
+                chosen = next_to_measure(candidates, self.budget.limit)
             if chosen is None or sum(bool(other.fits) for other in candidates) == self.settings.fine_tuned:
                 break
             self._measure(chosen, f"measuring candidate {number + 1}")
@@ -196,6 +208,13 @@ class _Run:
             candidates.append(self._candidate(cheapest))
             self._measure(candidates[-1], "measuring the cheapest network")
             self._save(candidates)
+
+    def _cheaper(self, candidates: list[Candidate]) -> list[Candidate]:
+        """What the strategy proposes when its limit is lowered by as much as the predictions were too low."""
+        least = self.price(self.price.cheapest())
+        self.strategy.limit = max(least, ROOM * self.budget.limit / prediction_error(candidates))
+        known = [candidate.kept for candidate in candidates]
+        return self._compare([kept for kept in self.strategy.candidates(CANDIDATES) if sorted(kept) not in known])
 
     def _measure(self, candidate: Candidate, title: str) -> None:
         if self.budget.metric != "latency_ms":

@@ -25,7 +25,7 @@ class Check:
     Attributes:
         upper_ms: upper 95 % confidence bound of the budget's statistic.
         kept: it is within the limit.
-        attempts: 2 when the first measurement was disturbed and dropped; `first_upper_ms` is what it gave.
+        attempts: measurements made; where that is not 1, `first_upper_ms` is what the first gave, which does not count.
     """
 
     p50_ms: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def export_run(
         """Verify first: measuring takes longer, and writes its figures into the same file."""
         aside.write_bytes(with_properties(model, _metadata(selected, model, None, profile).to_properties()))
         verified.append(verify(aside, network))
-        checked.append(_measure(aside.read_bytes(), budget, selected.hop_ms, profile, on, calls))
+        checked.append(_measured(aside.read_bytes(), budget, selected, profile, on, calls))
         aside.write_bytes(with_properties(model, _metadata(selected, model, checked[0], profile).to_properties()))
 
     write_file(output, write)
@@ -104,6 +104,18 @@ def _predicted_ms(selected: Selected, profile: DeviceProfile) -> float:
     statistic = Budget.parse(str(selected.facts["budget"])).statistic or "p95"
     graph = selected.network.graph
     return profile.paced_ms(graph, graph.full, statistic)
+
+
+def _measured(
+    content: bytes, budget: Budget, selected: Selected, profile: DeviceProfile, on: str | None, calls: int
+) -> Check | None:
+    """Measured; and where this and the search's own measurement of the network disagree, a third one decides."""
+    found = _measure(content, budget, selected.hop_ms, profile, on, calls)
+    before = selected.facts.get("measured")
+    if found is None or found.kept or not (isinstance(before, dict) and before.get("kept") is True):
+        return found
+    third = _measure(content, budget, selected.hop_ms, profile, on, calls)
+    return third and replace(third, attempts=found.attempts + third.attempts, first_upper_ms=found.upper_ms)
 
 
 def _measure(
