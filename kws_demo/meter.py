@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import NamedTuple, TextIO
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 SILENT_DB = -90.0
 REDRAW_SECONDS = 0.08
 CLEAR = "\r\x1b[2K"
+SPARE_COLUMNS = 3  # for the ^C or ^Z that a terminal echoes behind the line, which must not wrap it
 
 
 class Reading(NamedTuple):
@@ -46,16 +48,17 @@ def bar(share: float, width: int, mark: float | None = None) -> str:
 
 
 def render(reading: Reading, columns: int = 100) -> str:
-    """One line of at most `columns` characters; the score bar is what gives way on a narrow terminal."""
+    """One line of at most `columns` cells of a terminal; the score bar is what gives way on a narrow terminal."""
     level = f"{reading.level_db:4.0f} dB {bar(1 - reading.level_db / SILENT_DB, 8)} "
     over = "!" if reading.hop_ms > reading.budget_ms else " "
     mode = f" {reading.mode}" if reading.mode else ""
     heard = "*" if reading.score > reading.threshold else " "
-    name = f"{reading.keyword[:12]:12s} {reading.score:4.2f}{heard}"
+    name = f"{set_cell_size(reading.keyword, 12)} {reading.score:4.2f}{heard}"
     cost = f" {reading.hop_ms:6.2f}/{reading.budget_ms:g} ms{over}{mode} late {reading.late} lost {reading.overflows}"
-    width = min(40, columns - len(level) - len(name) - len(cost) - 2)
+    width = min(40, columns - sum(map(cell_len, (level, name, cost))) - 2)
     score = f"[{bar(reading.score, width, reading.threshold)}]" if width >= 4 else ""
-    return f"{level}{name}{score}{cost}"[:columns]
+    line = f"{level}{name}{score}{cost}"
+    return line if cell_len(line) <= columns else set_cell_size(line, columns)
 
 
 class Meter:
@@ -83,7 +86,7 @@ class Meter:
         """Draw over the last reading."""
         if self.live:
             self._drawn = time.monotonic()
-            self._write(CLEAR + render(reading, _columns(self._stream) - 1))
+            self._write(CLEAR + render(reading, max(1, _columns(self._stream) - SPARE_COLUMNS)))
 
     def clear(self) -> None:
         """Take the line away, so that another one can be printed."""

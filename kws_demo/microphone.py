@@ -12,7 +12,7 @@ import numpy as np
 from kws_demo.audio import PIPE, printable, reblock, resample
 from toolkit.errors import MilliwiseError
 
-RING_SECONDS, CHUNK_SECONDS = 4.0, 0.02
+RING_SECONDS, CHUNK_SECONDS = 4.0, 0.05  # each chunk costs some 0.4 ms in PortAudio, Python and here
 NAP_SECONDS, MOST_NAPS = 0.5, 10  # of waiting for audio
 
 

@@ -167,7 +167,7 @@ def _report_summary(summary: Summary, as_json: bool) -> None:
     }
     text = (
         f"{summary.seconds:.1f} s in {summary.hops} hops: {summary.ms_per_second:.2f} ms of work per second of audio, "
-        f"99 % of hops within {summary.p99_ms:.2f} ms, {summary.late} late, {summary.overflows} gaps in the audio"
+        f"99 % of hops within {summary.p99_ms:.2f} ms, {summary.late} late, gaps in the audio: {summary.overflows}"
     )
     report(as_json, line, text)
     if summary.interrupted:

@@ -26,6 +26,7 @@ class FakeSound(types.ModuleType):
         self.refused_channels: set[int] = set()
         self.opened: list[dict[str, Any]] = []
         self.closed = 0
+        self.active = True  # what an open stream says of itself
         self.InputStream = lambda **options: FakeStream(self, options)
 
     def query_devices(self) -> list[dict[str, Any]]:
@@ -40,6 +41,10 @@ class FakeStream:
             raise PortAudioError("Invalid number of channels [PaErrorCode -9998]")
         sound.opened.append(options)
 
+    @property
+    def active(self) -> bool:
+        return self.sound.active
+
     def start(self) -> None:
         for chunk, overflow in self.sound.script:
             self.options["callback"](chunk, len(chunk), None, types.SimpleNamespace(input_overflow=overflow))
@@ -52,5 +57,5 @@ class FakeStream:
 def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
     fake = FakeSound()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    monkeypatch.setattr(microphone, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(microphone, "NAP_SECONDS", 0.001)
     return fake

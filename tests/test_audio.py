@@ -1,8 +1,7 @@
-"""Sources of audio: recordings of every kind, standard input in any pieces, and a microphone that is a fake one."""
+"""Sources of audio: recordings of every kind, and standard input in any pieces."""
 
 import io
 import struct
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -10,13 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from fake_sound import FakeSound, sound  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kws_demo import audio as audio_module
 from kws_demo.audio import read_wav, reblock, stdin_blocks, wav_blocks, wav_blocks_of
-from kws_demo.microphone import Microphone, choose, microphones
 from toolkit.errors import MilliwiseError
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 4000).astype(np.float32)
@@ -206,77 +203,3 @@ def test_empty_standard_input_and_impossible_rates_are_refused() -> None:
     for rate_hz in (0, -1, 10**9):
         with pytest.raises(MilliwiseError, match="out of range"):
             stdin_blocks(io.BytesIO(), rate_hz, 320)
-
-
-def heard_until_unplugged(mic: Microphone) -> np.ndarray:
-    blocks = []
-    with pytest.raises(MilliwiseError, match="unplugged"):
-        for block in mic:
-            blocks.append(block)
-    return np.concatenate(blocks)
-
-
-def test_microphones_are_listed(sound: FakeSound) -> None:  # noqa: F811
-    assert microphones() == [
-        {"index": 1, "name": "USB mic", "rate_hz": 44100, "channels": 2, "default": False},
-        {"index": 2, "name": "built-in \x1b[31mmic", "rate_hz": 16000, "channels": 1, "default": True},
-    ]
-
-
-def test_a_microphone_is_chosen_by_name_index_or_default(sound: FakeSound) -> None:  # noqa: F811
-    found = microphones()
-    assert [choose(device, found)["index"] for device in (None, 1, "usb", "USB mic")] == [2, 1, 1, 1]
-    assert choose(None, found[:1])["index"] == 1  # no default one
-    for device in ("headset", 0, 7):
-        with pytest.raises(MilliwiseError, match=r"no microphone matches .*1 USB mic, 2 built-in") as error:
-            choose(device, found)
-        assert str(error.value).isprintable()
-    with pytest.raises(MilliwiseError, match="several microphones match 'mic'"):
-        choose("mic", found)
-    with pytest.raises(MilliwiseError, match="no microphone is connected"):
-        choose(None, [])
-
-
-def test_a_microphone_is_opened_at_its_own_rate_and_resampled_with_state(sound: FakeSound) -> None:  # noqa: F811
-    sound.script = [(np.stack([chunk, chunk], 1), False) for chunk in np.split(NOISE, 5)]
-    sound.refused_channels = {1}
-    with Microphone("usb", 160) as mic:
-        heard = heard_until_unplugged(mic)
-    assert [(each["samplerate"], each["channels"], each["device"]) for each in sound.opened] == [(44100, 2, 1)]
-    np.testing.assert_allclose(heard, soxr.resample(NOISE, 44100, 16000)[: len(heard)], atol=1e-5)
-    assert len(heard) >= 800 and mic.overflows == 0 and sound.closed == 1
-
-
-def test_overflows_of_the_card_and_of_the_ring_are_counted(sound: FakeSound) -> None:  # noqa: F811
-    chunk = np.zeros((320, 1), np.float32)
-    sound.script = [(chunk, index < 3) for index in range(210)]  # the ring holds 200 chunks of 20 ms
-    with Microphone(None, 320) as mic:
-        assert len(heard_until_unplugged(mic)) == 200 * 320
-    assert mic.overflows == 3 + 10
-
-
-def test_a_chunk_is_copied_because_portaudio_reuses_its_memory(sound: FakeSound) -> None:  # noqa: F811
-    chunk = np.ones((320, 1), np.float32)
-    sound.script = [(chunk, False)]
-    with Microphone(None, 320) as mic:
-        chunk[:] = 0
-        assert heard_until_unplugged(mic).tolist() == [1.0] * 320
-
-
-def test_a_microphone_that_cannot_be_opened(sound: FakeSound) -> None:  # noqa: F811
-    sound.refused_channels = {1, 2}
-    with pytest.raises(MilliwiseError, match=r"cannot open the microphone USB mic .*-9998"), Microphone("usb", 160):
-        pass
-
-
-def test_no_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Finder:
-        @staticmethod
-        def find_spec(name: str, *_: object) -> None:
-            if name == "sounddevice":
-                raise OSError("PortAudio library not found")
-
-    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-    with pytest.raises(MilliwiseError, match="apt install libportaudio2, or pipe audio: arecord -f S16_LE"):
-        microphones()

@@ -2,6 +2,7 @@
 
 import io
 import math
+import unicodedata
 
 import numpy as np
 import pytest
@@ -48,6 +49,21 @@ def test_a_line_never_leaves_its_columns(
     assert len(line) <= columns and "\n" not in line
 
 
+def cells(line: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in line)
+
+
+@given(st.integers(1, 120), st.text(st.sampled_from("ab はい예是ｱＡ"), min_size=1, max_size=20))
+def test_wide_labels_take_two_cells(columns: int, keyword: str) -> None:
+    assert cells(render(READING._replace(keyword=keyword, mode=keyword), columns)) <= columns
+
+
+def test_wide_labels_do_not_move_the_bar() -> None:
+    lines = [render(READING._replace(keyword=word), 80) for word in ("yes", "はい", "네", "a" * 30, "是" * 30)]
+    assert len({cells(line[: line.index("[")]) for line in lines}) == 1
+    assert all(line.endswith("lost 3") for line in lines)
+
+
 class Terminal(io.StringIO):
     encoding = "ascii"
 
@@ -63,6 +79,7 @@ def test_a_terminal_is_drawn_over_and_cleared_and_its_encoding_kept() -> None:
     drawn = terminal.getvalue()
     assert drawn.startswith("\r\x1b[2K") and drawn.endswith("\r\x1b[2K") and "happy" in drawn
     assert drawn.isascii() and "\n" not in drawn
+    assert len(drawn.split("\x1b[2K")[1].rstrip("\r")) <= 80 - len("^C") - 1  # the echo must not wrap the line
 
 
 def test_elsewhere_nothing_is_drawn() -> None:
