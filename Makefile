@@ -21,11 +21,11 @@ lint: $(VENV)/ready
 clean:
 	rm -rf $(VENV) demo-output build *.egg-info
 
+# torch is installed first, by itself: asked for by another package, the newest build would come, with its CUDA packages.
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the versions in constraints.txt need Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about a minute)"
-	# torch first, by itself: asked for by another package, the newest build would come, with gigabytes of CUDA.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
