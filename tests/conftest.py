@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import settings
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 torch.set_num_threads(1)
+# A background job of a shell ignores Ctrl-C, and its children would, too: the tests that send it need it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
