@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -68,10 +69,11 @@ def _limit_memory() -> None:
 class Listener:
     """A keyword listener: `push` one hop of audio, get the scores of every label. It keeps the states between hops."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: ListenerMetadata) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: ListenerMetadata, sha256: str = "") -> None:
         """Wrap a checked session; use `open`, which checks it."""
         self._session = session
         self.metadata = metadata
+        self.sha256 = sha256  # of the file, which tells one listener from every other
         states = metadata.states
         self._outputs = ["scores", *(OUT + name for name in states)]
         self._adaptive = any(output.name == "mode" for output in session.get_outputs())
@@ -102,7 +104,8 @@ class Listener:
             _check_runtime(metadata.min_onnxruntime)
             _check_contract(model, metadata)
             cls(_session(content, _trial_options()), metadata)._warm_up()
-            listener = cls(_session(content, session_options(threads or _measured_threads(metadata))), metadata)
+            session = _session(content, session_options(threads or _measured_threads(metadata)))
+            listener = cls(session, metadata, hashlib.sha256(content).hexdigest())
             listener._warm_up()
         except MilliwiseError as error:
             raise MilliwiseError(f"cannot open the listener {ascii(str(path))[1:-1]}: {error}") from None

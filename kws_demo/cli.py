@@ -21,6 +21,7 @@ DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a
 )
 @click.option("--data", required=True, help=DATA)
 @click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
+@click.option("--words", help="WORD,WORD,…: listen for these words of the folder; all others in it are unknown.")
 @click.option("--add", type=FOLDER, help="A folder of own recordings of the words, for training only.")
 @click.option("--unknown", type=FOLDER, help="A folder of recordings of other words.")
 @click.option("--noise", type=FOLDER, help="A folder of background recordings.")
@@ -65,11 +66,14 @@ def search(
     **arguments: Any,
 ) -> None:
     """Find the network of SPACE that hears best within a budget on the profiled device (exit code 1: not kept)."""
+    from kws_demo.record import check_added
     from kws_demo.search import run_search
     from kws_demo.settings import Settings
     from toolkit.profile import DeviceProfile
 
     settings = Settings(on=target, **arguments)
+    for line in check_added(Path(settings.add)) if settings.add is not None else ():
+        click.echo(line, err=True)
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
     measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
     kept = bool(chosen["fits"])
@@ -161,7 +165,7 @@ def bench(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure the figures of benchmark NAME (spine) beside their targets (exit code 1 if one is missed)."""
+    """Measure the figures of a benchmark: spine, listener or listening, beside their targets (exit code 1: missed)."""
     from kws_demo.bench import find_bench
     from kws_demo.bench.rows import Results, table
 

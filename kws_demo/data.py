@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -29,15 +30,16 @@ from kws_demo.recordings import (
     unknown_recordings,
     word_recordings,
 )
-from kws_demo.synth import PARTS, base_voices, cache_folder, split_voices, synthesise
-from kws_demo.words import unknown_texts, unknown_words
+from kws_demo.synth import PARTS, base_voices, cache_folder, excerpts, speak_sentences, split_voices, synthesise
+from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-UNKNOWN_PER_KEYWORD, FEWEST_UNKNOWN = 1.5, 300
+UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.5, 300  # times a keyword's clips; of all keywords' clips
 REAL_UNKNOWN = 2 / 3  # of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng
 LEAST_UNKNOWN = {"train": 20, "validation": 5, "test": 5}  # fewer show nothing
+PIECES_EACH = 2  # excerpts of a spoken sentence
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
 ADDED_SHARE, MOST_COPIES = 0.1, 20
 FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
@@ -86,12 +88,14 @@ def load_data(
     unknown: Path | None = None,
     noise: Path | None = None,
     add: Path | None = None,
+    words: Sequence[str] = (),
     clips_per_word: int = 800,
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
     `unknown` is a folder of recordings of other words, `noise` one of background sound, `add` one of own recordings of
-    the words, which are used for training only; `clips_per_word` counts for synthetic speech, over all three parts.
+    the words, which are used for training only; `words` are those of a folder's to listen for, and what else is in it
+    is unknown; `clips_per_word` counts for synthetic speech, over all three parts.
 
     Raises:
         MilliwiseError: anything wrong with the argument or the files, named, with the cure.
@@ -100,8 +104,10 @@ def load_data(
         raise MilliwiseError(f"the seed {seed} is negative: give 0 or more")
     source = parse_spec(spec)
     recordings, backgrounds = _find(source)
-    words = source.words or tuple(sorted({found.label for found in recordings} - {UNKNOWN}))
+    found_words = source.words or tuple(sorted({found.label for found in recordings} - {UNKNOWN}))
+    words = _chosen(words, found_words, source) if words else found_words
     check_words(words, f"'{printable(spec)}'")
+    recordings = [found if found.label in words else replace(found, label=UNKNOWN) for found in recordings]
     if unknown is not None:
         recordings += unknown_recordings(unknown, words)
     recordings = _decide_parts(recordings, seed)
@@ -169,6 +175,17 @@ def _find(source: Source) -> tuple[list[Recording], list[tuple[Path, str]]]:
     return recordings, [(path, part) for folder, part in kept for path in noise_files(folder)]
 
 
+def _chosen(words: Sequence[str], found: Sequence[str], source: Source) -> tuple[str, ...]:
+    """The words to listen for, of those found in a folder."""
+    if source.kind == "synth":
+        raise MilliwiseError("--words chooses from recordings: with synth: name the words there, synth:WORD,WORD")
+    for word in words:
+        if word not in found:
+            close = difflib.get_close_matches(word, found, n=3, cutoff=0.3) or found[:3]
+            raise MilliwiseError(f"there are no recordings of '{printable(word)}': choose of {', '.join(close)}, …")
+    return tuple(words)
+
+
 def _decide_parts(recordings: list[Recording], seed: int) -> list[Recording]:
     """Give every recording its part, by its speaker; a speaker who is held out anywhere is held out everywhere."""
     part_of = {recording.speaker: recording.part for recording in recordings if recording.part}
@@ -231,12 +248,16 @@ def _plans(
             each = max(4, round(SHARES[part] * clips_per_word))
             plan.say(synthesise(words, each, _job_seed(seed, number), voices[part], source.language))
             counts = [count + each for count in counts]
-        wanted = math.ceil(UNKNOWN_PER_KEYWORD * float(np.median(counts)))
+        wanted = math.ceil(max(UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE * len(words)) * float(np.median(counts)))
         wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
         real = rng.permutation(len(strangers))[: round(REAL_UNKNOWN * wanted)]
         plan.recordings += [strangers[index] for index in sorted(real)]
-        texts = unknown_texts(*ignored[part], wanted - len(real), rng)
-        plan.say(synthesise(texts, 1, _job_seed(seed, number), voices[part], source.language, strict=False), UNKNOWN)
+        job_seed = _job_seed(seed, number)
+        pieces = round(RUNNING * (wanted - len(real)))
+        texts = unknown_texts(ignored[part], wanted - len(real) - pieces, rng)
+        plan.say(synthesise(texts, 1, job_seed, voices[part], source.language, strict=False), UNKNOWN)
+        texts = sentences(source.language, math.ceil(pieces / PIECES_EACH), job_seed, words, ignored[part].common)
+        plan.say(excerpts(speak_sentences(texts, job_seed, voices[part], source.language), pieces, rng), UNKNOWN)
         _check_unknown(plan.labels.count(UNKNOWN), part, source.language)
     return plans
 
@@ -245,7 +266,7 @@ def _check_unknown(count: int, part: str, language: str) -> None:
     if count < LEAST_UNKNOWN[part]:
         raise MilliwiseError(
             f"there are {count} unknown words for {part}, {LEAST_UNKNOWN[part]} are needed (espeak-ng can say few "
-            f"English words in {language!r}): record other words and name their folder, --unknown FOLDER"
+            f"words in {language!r}): record other words and name their folder, --unknown FOLDER"
         )
 
 

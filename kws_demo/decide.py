@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -56,15 +56,25 @@ def is_keyword(label: str) -> bool:
 class Decider:
     """Averages scores over time and reports each word once; it knows nothing of audio or of a model."""
 
-    def __init__(self, labels: Sequence[str], hop_ms: float, settings: Decision | None = None) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        hop_ms: float,
+        settings: Decision | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
         """For scores of `labels` that come every `hop_ms`.
+
+        `thresholds` of single keywords (0-1) stand before the one of the settings, which every other label has.
 
         Raises:
             MilliwiseError: the average never holds `minimum_count` scores or a quarter of its time, so nothing would
-                ever be found.
+                ever be found; or a threshold is out of range or of no keyword.
         """
         self.labels, self.settings = tuple(labels), settings or Decision()
         _check_hop(self.settings, hop_ms)
+        check_thresholds(thresholds or {}, self.labels)
+        self.thresholds = {label: self.settings.threshold for label in self.labels} | dict(thresholds or {})
         self.reset()
 
     def reset(self) -> None:
@@ -86,7 +96,7 @@ class Decider:
         top, score = self.labels[index], float(self.average[index])
         first = self._last_top == SILENCE or self._last_ms == -math.inf
         since_ms = math.inf if first else start_ms - self._last_ms
-        is_new = score > settings.threshold and top != self._last_top and since_ms > settings.suppression_ms
+        is_new = score > self.thresholds[top] and top != self._last_top and since_ms > settings.suppression_ms
         if is_new:
             self._last_top, self._last_ms = top, start_ms
         return Result(top, score, is_new)
@@ -94,6 +104,23 @@ class Decider:
     def push(self, start_ms: float, probabilities: np.ndarray) -> Detection | None:
         """`update`, for those who only want to hear of keywords."""
         return detection(start_ms, self.update(start_ms, probabilities))
+
+
+def check_thresholds(thresholds: Mapping[str, float], labels: Sequence[str]) -> None:
+    """Refuse thresholds that no decider of `labels` can have.
+
+    Raises:
+        MilliwiseError: one is no number from 0 to 1, or of a word that is no keyword.
+    """
+    keywords = [label for label in labels if is_keyword(label)]
+    for word, value in thresholds.items():
+        if word not in keywords:
+            raise MilliwiseError(
+                f"there is a threshold of {str(word)[:60]!a}, which the listener does not know;"
+                f" its keywords are {', '.join(keywords)}"
+            )
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise MilliwiseError(f"the threshold of {word!a} is {value!a:.60}; it must be a number from 0 to 1")
 
 
 def _check_hop(settings: Decision, hop_ms: float) -> None:

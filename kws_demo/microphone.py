@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import math
 import queue
-from collections.abc import Iterator
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from kws_demo.audio import PIPE, printable, reblock, resample
+from kws_demo.quiet import quiet_c_stderr
 from toolkit.errors import MilliwiseError
 
 RING_SECONDS, CHUNK_SECONDS = 4.0, 0.05  # each chunk costs some 0.4 ms in PortAudio, Python and here
 NAP_SECONDS, MOST_NAPS = 0.5, 10  # of waiting for audio
+RETRY_SECONDS = 1.0  # between two looks for a microphone that vanished
+CLOSE_SECONDS = 2.0  # for which a sound server that hangs is waited for at the end
 
 
 def microphones() -> list[dict[str, Any]]:
@@ -62,15 +71,32 @@ def choose(device: str | int | None, found: list[dict[str, Any]]) -> dict[str, A
 class Microphone:
     """A context manager, and inside it an endless iterator of float32 [hop] blocks at 16 kHz.
 
-    The callback of the sound card only puts what came into a bounded ring; converting is done by who iterates.
+    The callback of the sound card only puts what came into a bounded ring; converting is done by who iterates. A
+    microphone that vanishes is said to, once, and waited for: the audio goes on where it returns, without the silence
+    between.
     """
 
-    def __init__(self, device: str | int | None, hop: int) -> None:
-        """A microphone by name or index (None: the default one), in blocks of `hop` samples."""
-        self.device, self.hop = device, hop
-        self.overflows = 0  # gaps in the audio: the sound card's own, and those of a full ring
+    def __init__(
+        self,
+        device: str | int | None,
+        hop: int,
+        say: Callable[[str], None] = lambda line: None,
+        patience_s: float = math.inf,
+    ) -> None:
+        """A microphone by name or index (None: the default one), in blocks of `hop` samples.
+
+        Args:
+            device: as `choose` takes it.
+            hop: samples of a block.
+            say: called with a line when the microphone vanishes and when it is back.
+            patience_s: how long one that vanished is waited for.
+        """
+        self.device, self.hop, self.say, self.patience_s = device, hop, say, patience_s
+        self.overflows = 0  # gaps in the audio: the sound card's own, those of a full ring, and times it was away
         self._dropping = False  # inside a gap of a full ring
         self._ring: queue.Queue[np.ndarray] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
+        self._stream: Any = None
+        self._worker = threading.Thread()
 
     def __enter__(self) -> Microphone:
         """Open the device.
@@ -78,26 +104,39 @@ class Microphone:
         Raises:
             MilliwiseError: no PortAudio, no such microphone, or it cannot be opened.
         """
-        sounddevice = _sounddevice()
-        self.found = choose(self.device, microphones())
-        self.name = printable(self.found["name"])
-        for channels in sorted({1, self.found["channels"]}):  # some hardware has no mono
-            try:
-                self._stream = self._open(sounddevice, channels)
-                return self
-            except sounddevice.PortAudioError as error:
-                reason = printable(error)
-        raise MilliwiseError(f"cannot open the microphone {self.name} ({reason}): is another program using it?")
+        with ExitStack() as stack:
+            stack.enter_context(quiet_c_stderr())
+            self._open(choose(self.device, microphones()))
+            self._unquiet = stack.pop_all()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close(ignore_errors=True)
+        with self._unquiet:
+            if not self._aside(self._close, CLOSE_SECONDS):
+                atexit.unregister(_sounddevice()._exit_handler)  # it would wait for ever for the same sound server
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return reblock(resample(self._chunks(), self.found["rate_hz"]), self.hop)
+        """The blocks.
 
-    def _open(self, sounddevice: Any, channels: int) -> Any:
+        Raises:
+            MilliwiseError: no audio comes from the beginning, or a microphone that vanished is not back in time.
+        """
+        return reblock(self._audio(), self.hop)
+
+    def _open(self, found: dict[str, Any]) -> None:
+        sounddevice = _sounddevice()
+        self.found, self.name = found, printable(found["name"])
+        for channels in sorted({1, found["channels"]}):  # some hardware has no mono
+            try:
+                self._stream = self._started(sounddevice, channels)
+                return
+            except sounddevice.PortAudioError as error:
+                reason = printable(error)
+        raise MilliwiseError(f"cannot open the microphone {self.name} ({reason}): is another program using it?")
+
+    def _started(self, sounddevice: Any, channels: int) -> Any:
         rate_hz = self.found["rate_hz"]
         stream = sounddevice.InputStream(
             device=self.found["index"], samplerate=rate_hz, channels=channels, dtype="float32",
@@ -110,6 +149,11 @@ class Microphone:
             raise
         return stream
 
+    def _close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close(ignore_errors=True)
+
     def _enqueue(self, samples: np.ndarray, frames: int, time: Any, status: Any) -> None:
         """Called by PortAudio's thread: copy and leave."""
         self.overflows += bool(status.input_overflow)
@@ -120,19 +164,78 @@ class Microphone:
             self.overflows += not self._dropping
             self._dropping = True
 
-    def _chunks(self) -> Iterator[np.ndarray]:
+    def _audio(self) -> Iterator[np.ndarray]:
+        """Chunks at 16 kHz; another microphone, resampled anew, each time it returns."""
+        chunk = self._next_chunk()
+        if chunk is None:
+            raise MilliwiseError(f"no audio comes from the microphone {self.name}: is it muted, or unplugged?")
         while True:
-            yield self._next_chunk().mean(axis=1)
+            yield from resample(self._chunks(chunk), self.found["rate_hz"])
+            chunk = self._returned()
 
-    def _next_chunk(self) -> np.ndarray:
-        """Waits in naps: a process that was stopped (Ctrl-Z, a debugger) has overslept one of them, not all."""
+    def _chunks(self, first: np.ndarray) -> Iterator[np.ndarray]:
+        chunk: np.ndarray | None = first
+        while chunk is not None:
+            yield chunk.mean(axis=1)
+            chunk = self._next_chunk()
+
+    def _next_chunk(self) -> np.ndarray | None:
+        """None when no more come. Waits in naps: a process that was stopped (Ctrl-Z) has overslept one, not all."""
         for _ in range(MOST_NAPS):
             try:
                 return self._ring.get(timeout=NAP_SECONDS)
             except queue.Empty:
                 if not self._stream.active:  # PortAudio gave it up
                     break
+        return None
+
+    def _returned(self) -> np.ndarray:
+        """Wait until the microphone is back; its first chunk."""
+        begun = time.monotonic()
+        self.overflows += 1
+        self.say(f"no audio comes from the microphone {self.name} any more (unplugged?): waiting for it")
+        while time.monotonic() - begun < self.patience_s:
+            if (chunk := self._retry()) is not None:
+                away_s = time.monotonic() - begun
+                self.say(f"the microphone {self.name} is back after {away_s:.0f} s: listening goes on")
+                return chunk
+            time.sleep(RETRY_SECONDS)
         raise MilliwiseError(f"no audio comes from the microphone {self.name} any more: was it unplugged?")
+
+    def _retry(self) -> np.ndarray | None:
+        """Look for the same microphone, open it and wait for audio; None if there is none yet."""
+        self._aside(self._reopen)
+        return None if self._stream is None else self._next_chunk()
+
+    def _reopen(self) -> None:
+        sounddevice = _sounddevice()
+        self._close()
+        with suppress(sounddevice.PortAudioError):
+            sounddevice._terminate()  # PortAudio looks for devices only when it starts
+        with suppress(sounddevice.PortAudioError, MilliwiseError):
+            sounddevice._initialize()
+            same = [each for each in microphones() if _lasting(each["name"]) == _lasting(self.found["name"])]
+            if same:
+                self._open(min(same, key=lambda each: abs(each["index"] - self.found["index"])))
+
+    def _aside(self, function: Callable[[], None], patience_s: float = math.inf) -> bool:
+        """Call into PortAudio in a thread: a sound server that hangs holds it, but not Ctrl-C. Whether it returned."""
+        deadline = time.monotonic() + patience_s
+        self._await_worker(deadline)  # an earlier call may still be held
+        if not self._worker.is_alive():
+            self._worker = threading.Thread(target=function, daemon=True)
+            self._worker.start()
+        return self._await_worker(deadline)
+
+    def _await_worker(self, deadline: float) -> bool:
+        while self._worker.is_alive() and time.monotonic() < deadline:
+            self._worker.join(NAP_SECONDS)
+        return not self._worker.is_alive()
+
+
+def _lasting(name: str) -> str:
+    """The name without the number ALSA gave the card, which may be another one when it is plugged in again."""
+    return re.sub(r" \(hw:\d+,\d+\)$", "", name)
 
 
 def _sounddevice() -> Any:

@@ -36,7 +36,7 @@ def check_words(words: Collection[str], where: str) -> None:
     """Refuse words that cannot be labels.
 
     Raises:
-        MilliwiseError: fewer than two words, one twice, or one that is empty, too long, reserved, or holds a path
+        MilliwiseError: no word, one twice, or one that is empty, too long, reserved, or holds a path
             separator or control character.
     """
     seen: dict[str, str] = {}
@@ -53,8 +53,8 @@ def check_words(words: Collection[str], where: str) -> None:
         if word.casefold() in seen:
             raise MilliwiseError(f"the word '{shown}' is twice in {where} ('{seen[word.casefold()]}'): remove one")
         seen[word.casefold()] = shown
-    if len(seen) < 2:
-        raise MilliwiseError(f"{where} has {len(seen)} word{'s' * (len(seen) != 1)}: give at least two to tell apart")
+    if not seen:
+        raise MilliwiseError(f"{where} has no word: give at least one to listen for")
 
 
 def word_recordings(folder: Path) -> list[Recording]:

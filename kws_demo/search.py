@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from exporters.onnx import to_onnx, with_properties
+from exporters.metadata import default_decision
+from kws_demo.calibrate import calibrate
 from kws_demo.candidate import (
     CANDIDATES_NAME,
     Candidate,
@@ -25,10 +26,11 @@ from kws_demo.candidate import (
     save_candidates,
 )
 from kws_demo.data import SpeechData, load_data
+from kws_demo.measure import measure_candidate
 from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings
 from kws_demo.train import Speech, accuracy
-from profilers.check import Check, check_budget, require_same_machine
+from profilers.check import require_same_machine
 from profilers.latency import SAMPLES_PER_MS
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
@@ -112,7 +114,10 @@ class _Run:
             name: None if (value := getattr(chosen, name)) is None else Path(value)
             for name in ("add", "unknown", "noise")
         }
-        self.data: SpeechData = load_data(chosen.data, seed=chosen.seed, clips_per_word=chosen.clips_per_word, **paths)
+        words = [] if chosen.words is None else [word.strip() for word in chosen.words.split(",")]
+        self.data: SpeechData = load_data(
+            chosen.data, seed=chosen.seed, words=words, clips_per_word=chosen.clips_per_word, **paths
+        )
         torch.manual_seed(chosen.seed)
         self.network: SuperNetwork = self.space.build(len(self.data.labels), self.profile.hop_ms)
         self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
@@ -217,23 +222,9 @@ class _Run:
         return self._compare([kept for kept in self.strategy.candidates(CANDIDATES) if sorted(kept) not in known])
 
     def _measure(self, candidate: Candidate, title: str) -> None:
-        if self.budget.metric != "latency_ms":
-            candidate.fits = self.price(candidate.kept) <= self.budget.limit
-            return
         network = self.network.select(candidate.kept).cpu().eval()
-        content = with_properties(to_onnx(network, (1, self.hop_samples)), {})
-        found: Check = check_budget(
-            content,
-            self.budget,
-            self.target,
-            hop_ms=self.profile.hop_ms,
-            calls=self.settings.calls,
-            threads=self.profile.threads,
-            profile=self.profile,
-            title=title,
-        )
-        candidate.measured_p95_ms, candidate.measured_upper_ms = found.p95_ms, found.upper_ms
-        candidate.fits, candidate.check = found.kept, found.facts()
+        calls = self.settings.calls
+        measure_candidate(candidate, network, self.budget, self.price, self.profile, self.target, calls, title)
 
     def fine_tune(self, candidates: list[Candidate]) -> dict[int, SuperNetwork]:
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
@@ -262,9 +253,13 @@ class _Run:
         """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""
         best = max(networks, key=lambda index: candidates[index].merit())
         winner, network = candidates[best], networks[best]
+        decision = default_decision(self.profile.hop_ms)
+        calibration = calibrate(network, self.speech, int(decision["average_ms"] // self.profile.hop_ms) + 1)
         winner.chosen = True
         self._save(candidates)
         facts = self._facts(candidates, winner, network)
+        facts["calibration"] = calibration.facts()
+        facts["decision"] = {**decision, "threshold": calibration.threshold}
         selected = Selected(network.cpu(), frozenset(winner.kept), self.data.labels, self.profile.hop_ms, facts)
         save_selected(self.folder, selected)
         return read_json(self.folder / "run.json", "run")

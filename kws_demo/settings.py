@@ -16,6 +16,7 @@ class Settings:
         space: name of the search space.
         budget: as written, such as `1 ms`.
         data: as `load_data` takes it; so are `add`, `unknown`, `noise` and `clips_per_word`.
+        words: of a folder to listen for, as written: `yes,no`.
         strategy: name of the search strategy.
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
@@ -36,6 +37,7 @@ class Settings:
     add: str | None = None
     unknown: str | None = None
     noise: str | None = None
+    words: str | None = None
     clips_per_word: int = 800
     device: str = "cpu"
     on: str | None = None

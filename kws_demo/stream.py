@@ -17,6 +17,7 @@ import soundfile
 
 from exporters.listener import Listener, Scores
 from kws_demo.decide import Decider, Detection, Result, detection
+from toolkit.errors import MilliwiseError
 from toolkit.files import write_bytes
 
 SAVED_SECONDS = 2
@@ -91,27 +92,50 @@ class Tally:
         return Summary(self.hops, self.late, overflows, per_second, p99_ms, seconds, interrupted)
 
 
+class Keeper:
+    """Keeps what led to each detection as a WAV file; a disk that is full is said to, and listening goes on."""
+
+    def __init__(self, folder: Path, rate_hz: int, hop: int, say: Callable[[str], None] = lambda line: None) -> None:
+        """Into `folder`, for blocks of `hop` samples; `say` is called with a line at the first failure of several."""
+        self.folder, self.rate_hz, self.say = Path(folder), rate_hz, say
+        self._recent: deque[np.ndarray] = deque(maxlen=math.ceil(SAVED_SECONDS * rate_hz / hop))
+        self._failing = False
+
+    def hear(self, block: np.ndarray) -> None:
+        """Remember a block for a while."""
+        self._recent.append(block)
+
+    def keep(self, found: Detection) -> None:
+        """Save the last 2 s."""
+        try:
+            save(self.folder, found, np.concatenate(self._recent), self.rate_hz)
+            self._failing = False
+        except MilliwiseError as error:
+            if not self._failing:
+                self.say(f"not saved, listening goes on: {error}")
+            self._failing = True
+
+
 def listen(
     listener: Listener,
     blocks: Iterable[np.ndarray],
     decider: Decider,
     on_detection: Callable[[Detection], None],
     on_hop: Callable[[Hop], None] | None = None,
-    save_dir: Path | None = None,
+    keeper: Keeper | None = None,
 ) -> Summary:
     """Listen to blocks float32 [hop_samples] until they end, or until Ctrl-C.
 
     A result belongs to the window that ends with the audio consumed so far, so a word at the very beginning has a
     negative `start_s`. After the last block a window of silence follows, so that the last word is decided too; it
-    counts as no audio. With `save_dir` the last 2 s before each detection are kept as WAV files.
+    counts as no audio.
 
     Raises:
-        MilliwiseError: the source or the listener fails, or a recording cannot be saved.
+        MilliwiseError: the source or the listener fails.
     """
     listener.reset()
     decider.reset()
     tally = Tally(1000 * listener.hop_samples / listener.rate)
-    recent: deque[np.ndarray] = deque(maxlen=math.ceil(SAVED_SECONDS * listener.rate / listener.hop_samples))
     interrupted = False
     try:
         for count, (block, is_audio) in enumerate(_with_silence(blocks, listener), 1):
@@ -120,11 +144,12 @@ def listen(
             scores = listener.push(block)
             result = decider.update(start_ms, scores.probabilities)
             processing_ms = _since_ms(begun)
-            recent.append(block)
+            if keeper is not None:
+                keeper.hear(block)
             if found := detection(start_ms, result):
                 on_detection(found)
-                if save_dir is not None:
-                    save(save_dir, found, np.concatenate(recent), listener.rate)
+                if keeper is not None:
+                    keeper.keep(found)
             if is_audio and on_hop is not None:
                 on_hop(Hop(block, scores, result, tally.late, _overflows(blocks)))
             if is_audio:
@@ -141,7 +166,7 @@ def save(folder: Path, found: Detection, audio: np.ndarray, rate_hz: int) -> Pat
         MilliwiseError: the folder cannot be written, or the disk is full.
     """
     word = "".join(c if c.isalnum() or c in "-_" else "_" for c in found.keyword)[:40]
-    path = Path(folder) / f"{datetime.now():%Y%m%d-%H%M%S}_{found.start_s:.3f}s_{word}_{found.score:.2f}.wav"
+    path = Path(folder) / f"{datetime.now():%Y%m%d-%H%M%S.%f}_{found.start_s:.3f}s_{word}_{found.score:.2f}.wav"
     content = io.BytesIO()
     soundfile.write(content, audio, rate_hz, format="WAV", subtype="PCM_16")
     write_bytes(path, content.getvalue())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.budget import Budget
-from toolkit.cli import FILE, Finite, json_option, report
+from toolkit.cli import FILE, FilePath, Finite, json_option, report
 from toolkit.errors import MilliwiseError
 from toolkit.files import require_writable
 
@@ -29,7 +29,7 @@ BUDGET = "Milliseconds the meter shows each hop against, instead of the listener
 
 
 @click.command()
-@click.argument("model", required=False, type=FILE)
+@click.argument("model", required=False, type=FilePath(path_type=str))
 @click.option("--device", metavar="NAME|INDEX", help="Microphone, as `milliwise devices` lists them.")
 @click.option("--wav", type=FILE, help="Listen to a recording instead of a microphone.")
 @click.option(
@@ -39,29 +39,39 @@ BUDGET = "Milliseconds the meter shows each hop against, instead of the listener
 @click.option("--budget-ms", type=Finite(min=0, min_open=True), help=BUDGET)
 @click.option("--save-dir", type=FILE, help="Save the 2 s before each detection here, as WAV.")
 @click.option("--threshold", type=Finite(0, 1), help="Score a keyword has to exceed, instead of the listener's.")
+@click.option("--thresholds", type=FILE, help="Scores of the single keywords, as `milliwise tune` writes them.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_LINES)
 def stream(
-    model: Path | None, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None,
-    budget_ms: float | None, save_dir: Path | None, threshold: float | None, as_json: bool,
+    model: str | None, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None,
+    budget_ms: float | None, save_dir: Path | None, threshold: float | None, thresholds: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Listen for keywords with the listener MODEL (.onnx): from the microphone, a recording or standard input.
+    """Listen for keywords with the listener MODEL: from the microphone, a recording or standard input.
 
-    A line for each keyword: `start_s` is the start, in the stream, of the one-second window it was heard in.
+    MODEL is an .onnx file or a listener that `milliwise models` lists; without one, the first of those listens. A line
+    for each keyword: `start_s` is the start, in the stream, of the one-second window it was heard in. A microphone that
+    is unplugged is waited for; Ctrl-C ends.
     """
     from exporters.listener import Listener
     from kws_demo.meter import Meter
-    from kws_demo.stream import listen
+    from kws_demo.shipped import resolve_model
+    from kws_demo.stream import Keeper, listen
 
     _check_source(device, wav, use_stdin, rate_hz)
-    if model is None:
-        raise MilliwiseError("no listener is named: make one with milliwise demo, then milliwise stream MODEL.onnx")
+    path = resolve_model(model)
+    if threshold is not None and thresholds is not None:
+        raise MilliwiseError("--threshold and --thresholds exclude each other: give one of them")
     if save_dir is not None:
         require_writable(save_dir / "clip.wav")
-    listener = Listener.open(model)
-    decider = _decider(listener, threshold)
-    with _source(listener.hop_samples, device, wav, use_stdin, rate_hz) as blocks, Meter() as meter:
+    listener = Listener.open(path)
+    decider = _decider(listener, threshold, thresholds)
+    if model is None:
+        click.echo(f"listening with the shipped listener {path.stem}: {', '.join(listener.labels[2:])}", err=True)
+    meter = Meter()
+    say = _say(meter)
+    keeper = None if save_dir is None else Keeper(save_dir, listener.rate, listener.hop_samples, say)
+    with meter, _source(listener.hop_samples, device, wav, use_stdin, rate_hz, say) as blocks:
         on_hop = _on_hop(meter, listener, decider, budget_ms)
-        summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, save_dir)
+        summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, keeper)
     _report_summary(summary, as_json)
 
 
@@ -92,7 +102,7 @@ def _check_source(device: str | None, wav: Path | None, use_stdin: bool, rate_hz
 
 
 def _source(
-    hop: int, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None
+    hop: int, device: str | None, wav: Path | None, use_stdin: bool, rate_hz: int | None, say: Callable[[str], None]
 ) -> AbstractContextManager[Iterable[np.ndarray]]:
     from kws_demo.audio import stdin_blocks, wav_blocks_of
     from kws_demo.microphone import Microphone
@@ -100,20 +110,31 @@ def _source(
     if wav is not None:
         blocks, notes = wav_blocks_of(wav, hop)
         for note in notes:
-            click.echo(note, err=True)
+            say(note)
         return nullcontext(blocks)
     if use_stdin and rate_hz is not None:
         return nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop))
-    return Microphone(int(device) if device and device.isdecimal() else device, hop)
+    return Microphone(int(device) if device and device.isdecimal() else device, hop, say)
 
 
-def _decider(listener: Listener, threshold: float | None) -> Decider:
+def _decider(listener: Listener, threshold: float | None, thresholds: Path | None) -> Decider:
     from kws_demo.decide import Decider, Decision
+    from kws_demo.thresholds import load_thresholds
 
     settings = Decision(**listener.metadata.decision)
     if threshold is not None:
         settings = dataclasses.replace(settings, threshold=threshold)
-    return Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, settings)
+    of_words = None if thresholds is None else load_thresholds(thresholds, listener)
+    return Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, settings, of_words)
+
+
+def _say(meter: Meter) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        meter.clear()
+        with suppress(OSError):  # nobody reads it, or a log is on a full disk: no reason to stop listening
+            click.echo(line, err=True)
+
+    return say
 
 
 def _on_detection(meter: Meter, as_json: bool) -> Callable[[Detection], None]:
@@ -139,10 +160,10 @@ def _on_hop(
         place = 2 + int(decider.average[2:].argmax())
         mode = hop.scores.mode
         name = None if mode is None else modes[mode] if 0 <= mode < len(modes) else str(mode)
-        score = float(decider.average[place])
+        score, threshold = float(decider.average[place]), decider.thresholds[decider.labels[place]]
         level = level_db(hop.block)
         cost = (hop.scores.elapsed_ms, limit_ms, hop.late, hop.overflows, name)
-        meter.draw(Reading(level, decider.labels[place], score, decider.settings.threshold, *cost))
+        meter.draw(Reading(level, decider.labels[place], score, threshold, *cost))
 
     return draw if meter.live else None
 

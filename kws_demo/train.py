@@ -24,6 +24,7 @@ CONTEXT_SAMPLES = 9_600
 BATCH = 128
 EARLY_WEIGHT = 0.2
 SILENT_HOPS = 20
+QUIET = 1e-4  # RMS of what follows a clip
 SILENT_EVERY = 16  # of the training examples, one is digital silence
 Item = TypeVar("Item")
 Batch = tuple[Tensor, Tensor]
@@ -57,6 +58,11 @@ class Speech:
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
         self._evaluation: dict[str, list[Batch]] = {}
+
+    @property
+    def clip_end_hop(self) -> int:
+        """The hop, in what `heard` gives, whose window is the clip."""
+        return (self.context_samples + CLIP_SAMPLES) // self.hop_samples - 1
 
     @property
     def steps(self) -> int:
@@ -95,6 +101,23 @@ class Speech:
             with torch.no_grad():
                 features = self.stem(evaluation_batch(audio, self.context_samples))
             yield features.to(self.device), torch.from_numpy(clips.label[start : start + BATCH]).to(self.device)
+
+    def heard(self, network: SuperNetwork, copies: int = 2) -> Iterator[Batch]:
+        """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
+
+        Every clip comes `copies` times.
+        """
+        clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
+        generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
+        network.eval()
+        for start in range(0, copies * len(clips.label), BATCH):
+            rows = np.arange(start, min(start + BATCH, copies * len(clips.label))) % len(clips.label)
+            labels = torch.from_numpy(clips.label[rows])
+            audio = self._augmenter(torch.from_numpy(clips.audio[rows]), labels)
+            rest = QUIET * torch.randn(len(rows), after, generator=generator)
+            with torch.no_grad():
+                features = self.stem(torch.cat([audio, rest], 1)).to(self.device)
+                yield network.from_features(features), labels
 
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The listener's loss for these examples."""

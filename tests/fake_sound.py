@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,28 @@ class FakeSound(types.ModuleType):
         self.opened: list[dict[str, Any]] = []
         self.closed = 0
         self.active = True  # what an open stream says of itself
+        self.names = ["speaker", "USB mic", "built-in \x1b[31mmic"]  # of what is connected when PortAudio starts
+        self.restarts = 0
+        self.on_restart: Callable[[], None] = lambda: None
         self.InputStream = lambda **options: FakeStream(self, options)
 
     def query_devices(self) -> list[dict[str, Any]]:
-        names = [("speaker", 0, 44100.0), ("USB mic", 2, 44100.0), ("built-in \x1b[31mmic", 1, 16000.0)]
-        return [{"name": n, "max_input_channels": c, "default_samplerate": rate} for n, c, rate in names]
+        channels = [0 if name == "speaker" else 1 if "built-in" in name else 2 for name in self.names]
+        rates = [16000.0 if "built-in" in name else 44100.0 for name in self.names]
+        return [
+            {"name": name, "max_input_channels": count, "default_samplerate": rate}
+            for name, count, rate in zip(self.names, channels, rates, strict=True)
+        ]
+
+    def _terminate(self) -> None:
+        pass
+
+    def _initialize(self) -> None:
+        self.restarts += 1
+        self.on_restart()
+
+    def _exit_handler(self) -> None:
+        pass
 
 
 class FakeStream:
@@ -58,4 +76,6 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
     fake = FakeSound()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     monkeypatch.setattr(microphone, "NAP_SECONDS", 0.001)
+    monkeypatch.setattr(microphone, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(microphone, "CLOSE_SECONDS", 0.05)
     return fake

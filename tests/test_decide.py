@@ -131,3 +131,30 @@ def test_two_words_are_never_nearer_than_the_suppression_unless_silence_was_betw
     for (before_ms, before), (after_ms, after) in pairwise(found):
         assert before != after
         assert before == "_silence_" or after_ms - before_ms > 1500
+
+
+def test_a_word_has_its_own_threshold_and_the_others_the_one_of_the_settings() -> None:
+    def told(thresholds: dict[str, float] | None, **chances: float) -> list[str]:
+        decider = Decider(LABELS, 200, Decision(threshold=0.7), thresholds)
+        return [result.top for result in feed(decider, 0, 200, *[scores(**chances)] * 3) if result.is_new]
+
+    assert told(None, yes=0.6) == [] and told({"yes": 0.5}, yes=0.6) == ["yes"]
+    assert told(None, no=0.8) == ["no"] and told({"no": 0.9}, no=0.8) == []
+    assert told({"yes": 0.9}, no=0.8) == ["no"] and told({"yes": 0.1, "no": 0.1}, unknown=0.6) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"maybe": 0.5}, {"_unknown_": 0.5}, {"yes": 1.5}, {"yes": float("nan")}, {"yes": True}, {"yes": "0.5"}],
+)
+def test_thresholds_of_no_keyword_or_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(MilliwiseError, match="threshold of") as error:
+        Decider(LABELS, 200, thresholds=wrong)
+    assert str(error.value).isprintable()
+
+
+@given(st.lists(st.sampled_from(["yes", "no", "unknown", "silence"]), max_size=60), st.floats(0.3, 1))
+def test_the_same_threshold_for_every_word_changes_nothing(said: list[str], chance: float) -> None:
+    steps = [scores(**{word: chance}) for word in said]
+    plain, listed = Decider(LABELS, 200), Decider(LABELS, 200, thresholds={"yes": 0.7, "no": 0.7})
+    assert feed(plain, 0, 200, *steps) == feed(listed, 0, 200, *steps)

@@ -2,6 +2,7 @@
 
 import queue
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from kws_demo.microphone import Microphone, choose, microphones
 from toolkit.errors import MilliwiseError
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 4000).astype(np.float32)
+
+
+def impatient(device: str | None, hop: int) -> Microphone:
+    """A microphone that is not waited for."""
+    return Microphone(device, hop, patience_s=0)
 
 
 def heard_until_unplugged(mic: Microphone) -> np.ndarray:
@@ -47,24 +53,24 @@ def test_a_microphone_is_chosen_by_name_index_or_default(sound: FakeSound) -> No
 def test_a_microphone_is_opened_at_its_own_rate_and_resampled_with_state(sound: FakeSound) -> None:  # noqa: F811
     sound.script = [(np.stack([chunk, chunk], 1), False) for chunk in np.split(NOISE, 5)]
     sound.refused_channels = {1}
-    with Microphone("usb", 160) as mic:
+    with impatient("usb", 160) as mic:
         heard = heard_until_unplugged(mic)
     assert [(each["samplerate"], each["channels"], each["device"]) for each in sound.opened] == [(44100, 2, 1)]
     np.testing.assert_allclose(heard, soxr.resample(NOISE, 44100, 16000)[: len(heard)], atol=1e-5)
-    assert len(heard) >= 800 and mic.overflows == 0 and sound.closed == 1
+    assert len(heard) >= 800 and mic.overflows == 1 and sound.closed == 1
 
 
 def test_overflows_of_the_card_and_of_the_ring_are_counted(sound: FakeSound) -> None:  # noqa: F811
     chunk = np.zeros((320, 1), np.float32)
     sound.script = [(chunk, index < 3) for index in range(90)]  # the ring holds 80 chunks
-    with Microphone(None, 320) as mic:
+    with impatient(None, 320) as mic:
         assert len(heard_until_unplugged(mic)) == 80 * 320
-        assert mic.overflows == 3 + 1  # what a full ring loses in a row is one gap
+        assert mic.overflows == 3 + 1 + 1  # what a full ring loses in a row is one gap, and so is an unplugged one
         for _ in range(2):
             sound.script = [(chunk, False)] * 81
             mic._stream.start()  # type: ignore[attr-defined]
             heard_until_unplugged(mic)
-    assert mic.overflows == 3 + 1 + 2
+    assert mic.overflows == 3 + 1 + 1 + 2 * 2
 
 
 class Sleepy(queue.Queue):
@@ -82,7 +88,7 @@ class Sleepy(queue.Queue):
 
 
 def test_a_process_that_was_stopped_listens_on(sound: FakeSound) -> None:  # noqa: F811
-    with Microphone(None, 320) as mic:
+    with impatient(None, 320) as mic:
         mic._ring = Sleepy(microphone.MOST_NAPS - 1)
         assert next(iter(mic)).tolist() == [1.0] * 320
         mic._ring = Sleepy(microphone.MOST_NAPS)
@@ -92,7 +98,7 @@ def test_a_process_that_was_stopped_listens_on(sound: FakeSound) -> None:  # noq
 
 def test_a_microphone_that_portaudio_gave_up_is_not_waited_for(sound: FakeSound) -> None:  # noqa: F811
     sound.script, sound.active = [(np.ones((320, 1), np.float32), False)], False
-    with Microphone(None, 320) as mic:
+    with impatient(None, 320) as mic:
         blocks = iter(mic)
         assert next(blocks).tolist() == [1.0] * 320  # what came before is still heard
         mic._ring = Sleepy(1)
@@ -103,7 +109,7 @@ def test_a_microphone_that_portaudio_gave_up_is_not_waited_for(sound: FakeSound)
 def test_a_chunk_is_copied_because_portaudio_reuses_its_memory(sound: FakeSound) -> None:  # noqa: F811
     chunk = np.ones((320, 1), np.float32)
     sound.script = [(chunk, False)]
-    with Microphone(None, 320) as mic:
+    with impatient(None, 320) as mic:
         chunk[:] = 0
         assert heard_until_unplugged(mic).tolist() == [1.0] * 320
 
@@ -125,3 +131,67 @@ def test_no_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
     with pytest.raises(MilliwiseError, match="apt install libportaudio2, or pipe audio: arecord -f S16_LE"):
         microphones()
+
+
+def test_a_microphone_that_returns_is_listened_to_again(sound: FakeSound) -> None:  # noqa: F811
+    said: list[str] = []
+    sound.names = ["speaker", "USB mic (hw:1,0)", "built-in mic"]
+    sound.script = [(np.full((441, 2), 0.25, np.float32), False)] * 20
+
+    def replug() -> None:
+        here = sound.restarts > 2  # not yet at the first two looks; then ALSA has numbered it otherwise
+        sound.names = ["built-in mic", "speaker", *(["USB mic (hw:2,0)"] if here else [])]
+
+    sound.on_restart = replug
+    with Microphone("usb", 160, said.append) as mic:
+        blocks = iter(mic)
+        heard = [next(blocks) for _ in range(30)]
+    assert [each["device"] for each in sound.opened] == [1, 2]
+    assert len(said) == 2 and "unplugged" in said[0] and "is back after 0 s" in said[1]
+    assert mic.overflows == 1 and sound.closed == 2
+    assert np.median(np.concatenate(heard)) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_microphone_that_opens_but_stays_silent_is_not_back(sound: FakeSound) -> None:  # noqa: F811
+    said: list[str] = []
+    sound.script = [(np.ones((160, 1), np.float32), False)]
+
+    def wake() -> None:
+        sound.script = [(np.ones((160, 1), np.float32), False)] if sound.restarts == 3 else []
+
+    sound.on_restart = wake
+    with Microphone(None, 160, said.append) as mic:
+        blocks = iter(mic)
+        assert [next(blocks).tolist() for _ in range(2)] == [[1.0] * 160] * 2
+    assert len(said) == 2 and sound.restarts == 3
+
+
+def test_a_microphone_silent_from_the_beginning_is_an_error(sound: FakeSound) -> None:  # noqa: F811
+    with Microphone(None, 160) as mic, pytest.raises(MilliwiseError, match=r"no audio comes from .* muted"):
+        next(iter(mic))
+
+
+def test_ctrl_c_ends_the_waiting(sound: FakeSound, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    sound.script = [(np.ones((160, 1), np.float32), False)]
+    sound.on_restart = lambda: sound.names.clear()
+    monkeypatch.setattr(microphone.time, "sleep", interrupt)
+    with Microphone(None, 160) as mic:
+        blocks = iter(mic)
+        next(blocks)
+        with pytest.raises(KeyboardInterrupt):
+            next(blocks)
+
+
+def test_a_sound_server_that_hangs_is_not_waited_for_at_the_end(
+    sound: FakeSound,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released, unregistered = threading.Event(), []
+    monkeypatch.setattr(microphone.atexit, "unregister", unregistered.append)
+    with Microphone(None, 160) as mic:
+        monkeypatch.setattr(mic._stream, "close", lambda ignore_errors: released.wait(30))
+    assert unregistered == [sound._exit_handler]
+    released.set()

@@ -1,5 +1,6 @@
 """The listening loop and the commands, on a tiny listener whose answers are known, with torch out of reach."""
 
+import errno
 import json
 import os
 import subprocess
@@ -19,7 +20,8 @@ from tiny_listener import HOP, metadata, model, tone, write
 from exporters.listener import Listener
 from kws_demo.audio import wav_blocks
 from kws_demo.decide import Decider, Detection
-from kws_demo.stream import Histogram, Hop, Summary, listen, save
+from kws_demo.microphone import Microphone
+from kws_demo.stream import Histogram, Hop, Keeper, Summary, listen, save
 from kws_demo.stream_cli import devices, stream
 from toolkit.cli import Commands
 from toolkit.errors import MilliwiseError
@@ -139,6 +141,36 @@ def test_a_keyword_cannot_choose_where_it_is_saved(tmp_path: Path) -> None:
         save(tmp_path / "file", Detection("yes", 1.0, 0.9), np.zeros(160, np.float32), 16000)
 
 
+def test_two_activations_of_one_moment_are_both_kept(tmp_path: Path) -> None:
+    paths = {save(tmp_path, Detection("yes", 1.0, 0.9), np.zeros(160, np.float32), 16000) for _ in range(5)}
+    assert len(paths) == 5 == len(list(tmp_path.iterdir()))
+
+
+def test_a_full_disk_is_said_once_and_listening_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    real, kept = os.fsync, tmp_path / "kept"
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keeper = Keeper(kept, 16000, HOP, said.append)
+    monkeypatch.setattr(os, "fsync", full)
+    found: list[Detection] = []
+    listener = Listener.open(tiny)
+    audio = tone(12, [(1, 2), (5.4, 6), (9, 10)])
+    summary = listen(listener, wav_blocks(audio, HOP), Decider(listener.labels, 200), found.append, keeper=keeper)
+    assert len(found) >= 2 and summary.hops == 60
+    assert len(said) == 1 and "No space left" in said[0] and "listening goes on" in said[0]
+    assert list(kept.iterdir()) == []  # nothing half-written
+    monkeypatch.setattr(os, "fsync", real)
+    keeper.keep(found[0])
+    monkeypatch.setattr(os, "fsync", full)
+    keeper.keep(found[0])
+    assert len(list(kept.iterdir())) == 1 and len(said) == 2  # said again after it worked
+
+
 def test_json_lines(tiny: Path, recording: Path) -> None:
     done = milliwise("stream", tiny, "--wav", recording, "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -167,11 +199,22 @@ def test_the_threshold_can_be_raised(tiny: Path, recording: Path) -> None:
     assert "loud" not in milliwise("stream", tiny, "--wav", recording, "--threshold", 1).stdout
 
 
-def test_the_microphone_is_listened_to(tiny: Path, sound: FakeSound) -> None:  # noqa: F811
-    sound.script = [(chunk[:, None], index == 0) for index, chunk in enumerate(np.split(tone(3, [(1, 2)]), 150))]
+def test_the_microphone_is_listened_to_and_waited_for(
+    tiny: Path,
+    sound: FakeSound,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound.script = [(chunk[:, None], index == 0) for index, chunk in enumerate(np.split(tone(3, [(1, 2)]), 60))]
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Microphone, "_retry", lambda self: interrupt())
     done = milliwise("stream", tiny, "--device", "2", "--json")
-    assert json.loads(done.stdout.splitlines()[0])["keyword"] == "loud"
-    assert done.exit_code == 2 and "unplugged" in done.stderr and sound.closed == 1
+    found, summary = map(json.loads, done.stdout.splitlines())
+    assert found["keyword"] == "loud" and summary["hops"] == 15 and summary["overflows"] == 2
+    assert done.exit_code == 130 and sound.closed == 1
+    assert sum("unplugged" in line for line in done.stderr.splitlines()) == 1
 
 
 def test_ctrl_c_exits_with_130_after_the_summary(tiny: Path, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +239,8 @@ def test_devices(sound: FakeSound) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "milliwise demo"),
+        (["{tiny}", "--threshold", "0.5", "--thresholds", "{tiny}"], "exclude each other"),
+        (["{tiny}", "--wav", "{wav}", "--thresholds", "{tiny}"], "thresholds"),
         (["{tiny}", "--wav", "{wav}", "--device", "1"], "exclude each other"),
         (["{tiny}", "--wav", "{wav}", "--stdin", "--rate", "16000"], "exclude each other"),
         (["{tiny}", "--stdin"], "--stdin and --rate go together"),

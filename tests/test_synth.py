@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws_demo import synth
-from kws_demo.synth import PARTS, Spoken, base_voices, pronunciations, split_voices, synthesise
-from kws_demo.words import COMMON_WORDS, draw, look_alikes, unknown_texts, unknown_words
+from kws_demo.espeak import base_voices
+from kws_demo.espeak_worker import other_timbre
+from kws_demo.synth import Spoken, excerpts, speak_sentences, split_voices, synthesise
 from toolkit.errors import MilliwiseError
 
 pytest.importorskip("espeakng_loader")
@@ -54,7 +55,7 @@ def test_the_cache_is_used_and_a_damaged_one_made_again(
     (file,) = cache.glob("*.npz")
     whole = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(synth, "_run_worker", None)  # the cache alone has to do
+        patched.setattr(synth, "run_worker", None)  # the cache alone has to do
         assert same(first, synthesise(["yes", "no"], 4, 0, VOICES))
     file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     assert same(first, synthesise(["yes", "no"], 4, 0, VOICES))
@@ -113,40 +114,45 @@ def test_any_language_is_known_or_an_error(language: str) -> None:
         assert "\n" not in str(error)
 
 
-def test_unknown_words_never_sound_like_a_keyword() -> None:
-    assert len(set(pronunciations(["right", "write"]))) == 1
-    parts = unknown_words(["right", "no", "tree"], "en", 0).values()
-    common, near = ([word for part in parts for word in part[kind]] for kind in (0, 1))
-    assert "write" in COMMON_WORDS and not {"write", "right", "no", "tree"} & {*common, *near}
-    assert {"yes", "house"} <= set(common) and len(common) > 300 and near
-    assert not set(pronunciations([*common, *near])) & set(pronunciations(["right", "no", "tree"]))
+def test_a_word_is_told_asked_and_called_by_other_throats() -> None:
+    clips = synthesise(["seven"], 40, 0, VOICES[:1])
+    lengths = {len(clip.audio) for clip in clips}
+    centres = []
+    for clip in clips:
+        power = np.abs(np.fft.rfft(clip.audio)) ** 2
+        centres.append(float((power * np.fft.rfftfreq(len(clip.audio), 1 / 16000)).sum() / power.sum()))
+    assert len(lengths) > 20 and max(centres) > 1.3 * min(centres)
+    assert {clip.word for clip in clips} == {"seven"}
 
 
-def test_no_part_hears_the_unknown_words_of_another() -> None:
-    parts = unknown_words(["stop", "left"], "en", 1)
-    sounds = [set(pronunciations([*common, *near])) for common, near in parts.values()]
-    assert (
-        tuple(parts) == PARTS and not sounds[0] & sounds[1] and not sounds[0] & sounds[2] and not sounds[1] & sounds[2]
-    )
-    common, near = ([len(part[kind]) for part in parts.values()] for kind in (0, 1))
-    assert common[0] > 250 and min(common[1:]) > 50 and min(near) >= 1
-    assert sum(common) > len(COMMON_WORDS) - 10  # all are used
-    assert unknown_words(["stop", "left"], "en", 1) == parts != unknown_words(["stop", "left"], "en", 2)
+def test_mnemonics_are_said() -> None:
+    (word,), (same,) = (synthesise([text], 1, 0, VOICES[:1]) for text in ("stop", "[[st'0p]]"))
+    assert same.word == "[[st'0p]]" and abs(len(same.audio) - len(word.audio)) < 0.1 * 16000
 
 
-def test_at_most_a_seventh_of_the_unknown_texts_are_look_alikes() -> None:
-    texts = unknown_texts(["house", "tree"], ["stip"], 100, np.random.default_rng(0))
-    assert len(texts) == 100 and texts.count("stip") == 15 and texts.count("tree") in (42, 43)
+def test_sentences_are_long_and_repeatable(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["we were at home all day.", "is it true?", "", "so " * 400]
+    first = speak_sentences(texts, 1, VOICES)
+    assert sorted(clip.word for clip in first) == sorted(texts[:2])  # silence and what is too long are left out
+    assert max(len(clip.audio) for clip in first) > 1.2 * 16000
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "elsewhere"))
+    assert same(first, speak_sentences(texts, 1, VOICES)) and speak_sentences([], 1, VOICES) == []
+    assert not speak_sentences(texts, 1, VOICES, longest_s=0.1)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=10), st.integers(0, 20))
-def test_look_alikes_differ_from_the_word(word: str, count: int) -> None:
-    found = look_alikes(word, count, np.random.default_rng(0))
-    assert word not in found and len(found) == len(set(found)) <= count
+def test_excerpts_are_a_second_and_no_pause() -> None:
+    quiet, tone = np.zeros(40_000, np.float32), np.full(40_000, 0.1, np.float32)
+    spoken = [Spoken(np.concatenate([tone, quiet]), "a", "v"), Spoken(tone, "b", "v"), Spoken(tone[:8000], "c", "v")]
+    pieces = excerpts(spoken, 20, np.random.default_rng(0))
+    assert len(pieces) == 20 and {piece.word for piece in pieces} == {"a", "b"}
+    assert all(len(piece.audio) == 16000 and (piece.audio > 0).mean() > 0.05 for piece in pieces)
+    assert excerpts(spoken[2:], 5, np.random.default_rng(0)) == []
 
 
-def test_draw_is_even() -> None:
-    drawn = draw(["a", "b", "c"], 8, np.random.default_rng(0))
-    assert len(drawn) == 8 and sorted(map(drawn.count, "abc")) == [2, 3, 3]
-    assert draw([], 3, np.random.default_rng(0)) == []
+@pytest.mark.parametrize("variant", ["", "name x\nformant 1 120  75 150 -50\nformant 9\nflutter 3\nklatt 2\n"])
+def test_another_timbre_keeps_what_is_no_formant(variant: str) -> None:
+    lines = other_timbre(variant, np.random.default_rng(0)).splitlines()
+    assert len([line for line in lines if line.startswith("formant")]) == 9
+    assert "klatt 2" in lines or not variant
+    first = next(line.split() for line in lines if line.startswith("formant 1 "))
+    assert (108 <= int(first[2]) <= 132 and first[5] == "-50") if variant else 90 <= int(first[2]) <= 110

@@ -8,7 +8,11 @@ from typing import Any
 
 from toolkit.errors import MilliwiseError
 
-BENCHES = {"spine": "kws_demo.bench.spine"}
+BENCHES = {
+    "spine": "kws_demo.bench.spine",
+    "listener": "kws_demo.bench.listener",
+    "listening": "kws_demo.bench.listening",
+}
 
 
 def find_bench(name: str) -> Callable[..., dict[str, Any]]:

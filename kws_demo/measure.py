@@ -1,0 +1,41 @@
+"""Measure on the target whether an architecture keeps the budget; its weights do not matter for that."""
+
+from __future__ import annotations
+
+from exporters.onnx import to_onnx, with_properties
+from kws_demo.candidate import Candidate
+from profilers.check import check_budget
+from profilers.latency import SAMPLES_PER_MS
+from profilers.target import Target
+from toolkit.budget import Budget
+from toolkit.costs import Price
+from toolkit.profile import DeviceProfile
+from toolkit.supernet import SuperNetwork
+
+
+def measure_candidate(
+    candidate: Candidate,
+    network: SuperNetwork,
+    budget: Budget,
+    price: Price,
+    profile: DeviceProfile,
+    target: Target,
+    calls: int,
+    title: str,
+) -> None:
+    """Write into a candidate what its exported `network` costs on the target; what is only counted is not measured."""
+    if budget.metric != "latency_ms":
+        candidate.fits = price(candidate.kept) <= budget.limit
+        return
+    found = check_budget(
+        with_properties(to_onnx(network, (1, profile.hop_ms * SAMPLES_PER_MS)), {}),
+        budget,
+        target,
+        hop_ms=profile.hop_ms,
+        calls=calls,
+        threads=profile.threads,
+        profile=profile,
+        title=title,
+    )
+    candidate.measured_p95_ms, candidate.measured_upper_ms = found.p95_ms, found.upper_ms
+    candidate.fits, candidate.check = found.kept, found.facts()

@@ -1,0 +1,48 @@
+"""Clips streamed one after the other: their peaks are what the decider averages; shares come with their interval."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_listener
+
+from exporters.listener import Listener
+from kws_demo.evaluate import AFTER_S, GAP_S, ClipScores, score_clips, share_of, threshold_for
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Listener:
+    return Listener.open(tiny_listener.write(tmp_path / "tiny.onnx"))
+
+
+def test_loud_clips_peak_and_quiet_ones_do_not(listener: Listener) -> None:
+    loud, quiet = (np.full(16_000, level, np.float32) for level in (0.5, 0.0))
+    found = score_clips(listener, [loud, quiet, loud])
+    assert found.peaks.shape == (3, 1)
+    assert found.score[[0, 2]].min() > 0.9 and found.score[1] < 0.2
+    assert found.labelled.tolist() == [2, 0, 2] and found.keyword.tolist() == [0, 0, 0]
+
+
+def test_the_same_seed_gives_the_same_scores(listener: Listener) -> None:
+    clips = [np.random.default_rng(7).normal(0, 0.2, 16_000).astype(np.float32)] * 2
+    assert np.array_equal(score_clips(listener, clips, 1).peaks, score_clips(listener, clips, 1).peaks)
+
+
+def test_the_clip_before_has_left_the_window() -> None:
+    assert GAP_S > 1.0 and AFTER_S >= 0.5
+
+
+def test_a_threshold_accepts_no_more_than_allowed() -> None:
+    scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.3], [0.7, 0.6]])
+    others = ClipScores(scores, np.zeros(4, np.int64))
+    for accepted in range(5):
+        threshold = threshold_for(others, accepted)
+        assert (others.score > threshold).sum() == accepted
+
+
+def test_a_share_knows_its_speakers() -> None:
+    right = np.array([True] * 50 + [False] * 50)
+    few = share_of(right, ["a"] * 50 + ["b"] * 50)
+    many = share_of(right, [str(number) for number in range(100)])
+    assert few.share == many.share == 0.5 and few.clips == 100
+    assert few.high - few.low > many.high - many.low
