@@ -23,7 +23,9 @@ DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a
 @click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
 @click.option("--words", help="WORD,WORD,…: listen for these words of the folder; all others in it are unknown.")
 @click.option("--add", type=FOLDER, help="A folder of own recordings of the words, for training only.")
-@click.option("--unknown", type=FOLDER, help="A folder of recordings of other words.")
+@click.option(
+    "--unknown", type=FOLDER, multiple=True, help="A folder of recordings of other words; more than one may be."
+)
 @click.option("--noise", type=FOLDER, help="A folder of background recordings.")
 @click.option(
     "--clips",
@@ -62,6 +64,7 @@ def search(
     output: Path,
     target: str | None,
     resume: bool,
+    unknown: tuple[str, ...],
     as_json: bool,
     **arguments: Any,
 ) -> None:
@@ -71,7 +74,7 @@ def search(
     from kws_demo.settings import Settings
     from toolkit.profile import DeviceProfile
 
-    settings = Settings(on=target, **arguments)
+    settings = Settings(on=target, unknown=list(unknown), **arguments)
     for line in check_added(Path(settings.add)) if settings.add is not None else ():
         click.echo(line, err=True)
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)

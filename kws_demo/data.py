@@ -85,7 +85,7 @@ def load_data(
     spec: str,
     *,
     seed: int = 0,
-    unknown: Path | None = None,
+    unknown: Sequence[Path] = (),
     noise: Path | None = None,
     add: Path | None = None,
     words: Sequence[str] = (),
@@ -93,7 +93,7 @@ def load_data(
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
-    `unknown` is a folder of recordings of other words, `noise` one of background sound, `add` one of own recordings of
+    `unknown` are folders of recordings of other words, `noise` one of background sound, `add` one of own recordings of
     the words, which are used for training only; `words` are those of a folder's to listen for, and what else is in it
     is unknown; `clips_per_word` counts for synthetic speech, over all three parts.
 
@@ -108,8 +108,8 @@ def load_data(
     words = _chosen(words, found_words, source) if words else found_words
     check_words(words, f"'{printable(spec)}'")
     recordings = [found if found.label in words else replace(found, label=UNKNOWN) for found in recordings]
-    if unknown is not None:
-        recordings += unknown_recordings(unknown, words)
+    for folder in unknown:
+        recordings += unknown_recordings(folder, words)
     recordings = _decide_parts(recordings, seed)
     if source.kind != "synth":
         _check_parts(words, recordings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from profilers.clock import CHECK_CALLS
@@ -35,7 +35,7 @@ class Settings:
     minutes: float = 10.0
     penalty: float | None = None
     add: str | None = None
-    unknown: str | None = None
+    unknown: list[str] = field(default_factory=list)
     noise: str | None = None
     words: str | None = None
     clips_per_word: int = 800

@@ -1,6 +1,6 @@
 """Speech data: what is trained on, what is tested on, that the two share no speaker, and what is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def test_a_speaker_who_is_tested_is_trained_nowhere(tmp_path: Path) -> None:
         record(tmp_path / "data" / "train" / word, 10)
         record(tmp_path / "data" / "val" / word, 3)  # s0, s1, s2 again
     record(tmp_path / "other" / "kanske", 12)
-    data = load_data(str(tmp_path / "data"), unknown=tmp_path / "other")
+    data = load_data(str(tmp_path / "data"), unknown=[tmp_path / "other"])
     check_sound(data)
     assert {"s0", "s1", "s2"} <= set(data.test.speaker)
 
@@ -115,7 +115,7 @@ def test_a_speaker_who_is_tested_is_trained_nowhere(tmp_path: Path) -> None:
 def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> None:
     record(tmp_path / "other" / "kanske", 150, prefix="u")
     record(tmp_path / "other" / "JA", 4, prefix="never")
-    data = load_data(str(folder), unknown=tmp_path / "other")
+    data = load_data(str(folder), unknown=[tmp_path / "other"])
     check_sound(data)
     strangers = [speaker for speaker, label in zip(data.train.speaker, data.train.label, strict=True) if label == 1]
     assert len(strangers) == 300 and sum(speaker.startswith("u") for speaker in strangers) == 200
@@ -145,7 +145,7 @@ def test_too_few_unknown_words_are_refused(folder: Path, tmp_path: Path, monkeyp
         with pytest.raises(MilliwiseError, match=r"4 unknown words for train, 20 are needed.*--unknown FOLDER"):
             load_data(spec, clips_per_word=10)
     record(tmp_path / "other" / "kanske", 100, prefix="u")
-    assert per_label(data := load_data(str(folder), unknown=tmp_path / "other"), data.test)["_unknown_"] > 5
+    assert per_label(data := load_data(str(folder), unknown=[tmp_path / "other"]), data.test)["_unknown_"] > 5
 
 
 def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_any_argument_is_understood_or_refused(spec: str) -> None:
 
 
 def test_bad_folders_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
-    def refused(said: str, unknown: Path | None = None, noise: Path | None = None) -> None:
+    def refused(said: str, unknown: Sequence[Path] = (), noise: Path | None = None) -> None:
         with pytest.raises(MilliwiseError, match=said) as caught:
             load_data(str(folder), unknown=unknown, noise=noise)
         assert str(caught.value).isprintable()
 
-    refused("nowhere", unknown=tmp_path / "nowhere")
+    refused("nowhere", unknown=[tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    refused("no folders", unknown=tmp_path / "empty")
+    refused("no folders", unknown=[tmp_path / "empty"])
     refused("no background", noise=tmp_path / "empty")
     (folder / "tom").mkdir()
     refused(r"tom holds no recordings")

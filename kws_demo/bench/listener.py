@@ -170,9 +170,9 @@ def _settings(kind: str, recordings: Path, folder: Path, seed: int) -> Settings:
     if kind == "arabic":
         return Settings(SPACE, BUDGET, str(recordings / "keywords_ar"), words=",".join(CORE), noise=noise)
     if kind == "real":
-        return Settings(SPACE, BUDGET, str(recordings / "keywords_en"), unknown=unknown, noise=noise)
+        return Settings(SPACE, BUDGET, str(recordings / "keywords_en"), unknown=[unknown], noise=noise)
     add = str(_few(recordings / "keywords_en" / "train", folder / "own", seed)) if kind == "added" else None
-    return Settings(SPACE, BUDGET, f"synth:{','.join(WORDS)}", add=add, unknown=unknown, noise=noise)
+    return Settings(SPACE, BUDGET, f"synth:{','.join(WORDS)}", add=add, unknown=[unknown], noise=noise)
 
 
 def _few(source: Path, target: Path, seed: int) -> Path:
