@@ -12,6 +12,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
 
 CANDIDATES_NAME = "candidates.json"
+ABOUT_AS_ACCURATE = 0.02  # of the validation clips: about their standard error
 
 
 @dataclass
@@ -59,15 +60,18 @@ def prediction_error(candidates: Iterable[Candidate]) -> float:
 
 
 def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate | None:
-    """The most accurate one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
+    """The most promising one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
 
-    Predictions are trusted as far as those of the measured candidates came true.
+    That is the most accurate one or, of those about as accurate with shared weights, the largest: trained alone it has
+    the most to gain. Predictions are trusted as far as those of the measured candidates came true.
     """
     candidates = list(candidates)
     error = prediction_error(candidates)
     waiting = [each for each in candidates if each.fits is None]
     hopeful = [each for each in waiting if error == 1.0 or each.predicted_upper_ms * error <= limit]
-    return max(hopeful, key=lambda each: each.accuracy, default=None)
+    best = max((each.accuracy for each in hopeful), default=0.0)
+    close = [each for each in hopeful if each.accuracy >= best - ABOUT_AS_ACCURATE]
+    return max(close, key=lambda each: each.predicted_upper_ms, default=None)
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:

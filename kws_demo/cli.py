@@ -168,7 +168,7 @@ def bench(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure the figures of a benchmark: spine, listener or listening, beside their targets (exit code 1: missed)."""
+    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening (exit code 1: missed)."""
     from kws_demo.bench import find_bench
     from kws_demo.bench.rows import Results, table
 

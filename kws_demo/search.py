@@ -47,7 +47,7 @@ from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan, train
 
 ROOM = 0.9  # candidates are sought below this share of the limit: levels of a shared machine drift by that much
-SEARCH_SHARE = 0.4  # of the training time; the rest fine-tunes
+SEARCH_SHARE = 0.3  # of the training time; the rest fine-tunes
 CANDIDATES = 12
 MOST_MEASURED = 4
 MOST_EPOCHS = 60

@@ -42,7 +42,7 @@ class Settings:
     device: str = "cpu"
     on: str | None = None
     threads: int | None = None
-    fine_tuned: int = 2
+    fine_tuned: int = 1
     calls: int = CHECK_CALLS
 
     @property

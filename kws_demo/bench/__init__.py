@@ -11,6 +11,7 @@ from toolkit.errors import MilliwiseError
 BENCHES = {
     "spine": "kws_demo.bench.spine",
     "listener": "kws_demo.bench.listener",
+    "shipped": "kws_demo.bench.shipped",
     "listening": "kws_demo.bench.listening",
 }
 

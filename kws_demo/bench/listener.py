@@ -184,9 +184,11 @@ def _few(source: Path, target: Path, seed: int) -> Path:
     return target
 
 
-def _heard(model: Path, recordings: Sequence[Recording]) -> tuple[ClipScores, list[str]]:
+def _heard(
+    model: Path, recordings: Sequence[Recording], read: Callable[[Path], NDArray[np.float32]] = read_clip
+) -> tuple[ClipScores, list[str]]:
     listener = Listener.open(model)
-    return score_clips(listener, [read_clip(found.path) for found in recordings]), list(listener.labels)
+    return score_clips(listener, [read(found.path) for found in recordings]), list(listener.labels)
 
 
 def _places(recordings: Sequence[Recording], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -202,10 +204,16 @@ def _figure(right: NDArray[np.bool_], recordings: Sequence[Recording]) -> Row:
     return {**asdict(share_of(right, speakers)), "right": by_speaker}
 
 
-def _keyword_figures(model: Path, words: Sequence[Recording], others: Sequence[Recording], accepted: int) -> Row:
+def keyword_figures(
+    model: Path,
+    words: Sequence[Recording],
+    others: Sequence[Recording],
+    accepted: int,
+    read: Callable[[Path], NDArray[np.float32]] = read_clip,
+) -> Row:
     """Told apart, detected where few others are accepted, and what the listener's own threshold gives."""
-    spoken, labels = _heard(model, words)
-    strange, _labels = _heard(model, others)
+    spoken, labels = _heard(model, words, read)
+    strange, _labels = _heard(model, others, read)
     right = spoken.keyword + 2 == _places(words, labels)
     threshold = threshold_for(strange, accepted)
     own = float(Listener.open(model).metadata.decision["threshold"])
@@ -224,14 +232,14 @@ def three_words(model: Path, recordings: Path) -> Row:
     """bed, cat and happy of keywords_en/val, against all other words of keywords_en30."""
     words = word_recordings(recordings / "keywords_en" / "val")
     others = [found for found in word_recordings(recordings / "keywords_en30") if found.label not in WORDS]
-    return _keyword_figures(model, words, others, ACCEPTED)
+    return keyword_figures(model, words, others, ACCEPTED)
 
 
 def ten_words(model: Path, recordings: Path) -> Row:
     """Ten commands of keywords_en30 against its other words, 5 % of which may be accepted."""
     found = word_recordings(recordings / "keywords_en30")
     words, others = ([each for each in found if (each.label in TEN) == wanted] for wanted in (True, False))
-    return _keyword_figures(model, words, others, round(0.05 * len(others)))
+    return keyword_figures(model, words, others, round(0.05 * len(others)))
 
 
 def arabic_words(model: Path, recordings: Path) -> Row:

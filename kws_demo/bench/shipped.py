@@ -1,0 +1,210 @@
+"""`milliwise bench shipped`: every listener that ships, on real people and six hours of talk, for its card, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.listener import Listener
+from exporters.metadata import RATE_HZ
+from kws_demo.audio import read_wav, reblock
+from kws_demo.bench.listener import CORE, TEN, arabic_words, keyword_figures, ten_words
+from kws_demo.bench.rows import Results, machine, row
+from kws_demo.decide import Decider, Decision, Detection, detection
+from kws_demo.intervals import rate_interval
+from kws_demo.model_card import write_card
+from kws_demo.recordings import Recording, word_recordings
+from kws_demo.shipped import shipped
+from kws_demo.synth import split_voices
+from kws_demo.talk import Talk
+from toolkit.progress import progress
+
+HOURS = 6.0
+Row = dict[str, Any]
+
+ESPEAK = {
+    "name": "synthetic speech",
+    "license": "none claimed",
+    "attribution": "made with espeak-ng 1.52; words to say from wordfreq's lists",
+}
+ARABIC = {
+    "name": "keywords_ar/train",
+    "license": "CC BY 4.0",
+    "attribution": "Arabic Speech Commands Dataset",
+}
+ENGLISH = {
+    "name": "keywords_en/train: bed, cat, happy, as unknown words",
+    "license": "CC BY 4.0",
+    "attribution": "Speech Commands v0.01, Google",
+}
+NOISE = {
+    "name": "noise/train",
+    "license": "CC BY 4.0",
+    "attribution": "Speech Commands v0.01, Google; Arabic Speech Commands Dataset",
+}
+SEARCH = 'milliwise profile kws-ds -o device.json\nmilliwise search kws-ds --profile device.json --budget "1 ms" '
+DATA = "../shared/data"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """How a listener was made, and how it is tested.
+
+    Attributes:
+        hears: a sentence.
+        arguments: of `milliwise search`, beside the profile and the budget.
+        data: what trained it.
+        language: of the talk it must not react to.
+        test: its file and the folder of recordings, to figures.
+        shares: figure, what it is called in the card.
+        not_tested: sentences.
+    """
+
+    hears: str
+    arguments: str
+    data: tuple[dict[str, str], ...]
+    language: str
+    test: Callable[[Path, Path], Row]
+    shares: tuple[tuple[str, str], ...]
+    not_tested: tuple[str, ...]
+
+
+def computer_word(model: Path, recordings: Path) -> Row:
+    """The wake word in clips of about three seconds, against another wake word and single words."""
+    found = word_recordings(recordings / "wakewords") + word_recordings(recordings / "keywords_en30")
+    # These recordings name no speakers, so every clip stands for itself.
+    words = [Recording(each.path, each.label, str(each.path)) for each in found if each.label == "computer"]
+    others = [each for each in found if each.label != "computer"]
+    return keyword_figures(model, words, others, round(0.05 * len(others)), lambda path: read_wav(path)[0])
+
+
+NEVER = "Other rooms, microphones and distances than those of these recordings; children; noise louder than speech."
+SHIPPED = {
+    "english": Shipped(
+        "Ten English commands.",
+        f"--data synth:{','.join(TEN)} --unknown {DATA}/keywords_ar/train --unknown {DATA}/keywords_en/train "
+        f"--noise {DATA}/noise/train --minutes 16 -o run",
+        (ESPEAK, ARABIC, ENGLISH, NOISE),
+        "en",
+        ten_words,
+        (
+            ("between", "keywords_en30: told apart"),
+            ("detected", "keywords_en30: detected where 5 % of other words are accepted"),
+        ),
+        (NEVER, "The official Speech Commands test set: these are a few clips a word of v0.01."),
+    ),
+    "arabic": Shipped(
+        "Ten Arabic commands, labelled in English.",
+        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 4 -o run",
+        (ARABIC, ESPEAK, NOISE),
+        "ar",
+        arabic_words,
+        (
+            ("twelve", "keywords_ar/val: ten words, unknown and silence"),
+            ("core", "keywords_ar/val: told apart"),
+        ),
+        (NEVER, "Dialects that the 24 speakers of the recordings do not speak."),
+    ),
+    "computer": Shipped(
+        "The wake word “computer”.",
+        f"--data synth:computer --unknown {DATA}/keywords_ar/train --noise {DATA}/noise/train --minutes 5 -o run",
+        (ESPEAK, ARABIC, NOISE),
+        "en",
+        computer_word,
+        (("detected", "wakewords/computer: detected where 5 % of other words are accepted"),),
+        (NEVER, "Words that sound like it and are none of those tested: “commuter”, “compute”."),
+    ),
+}
+
+
+def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
+    """Measure what `results` does not hold yet, and write the cards; `quick` leaves out the hours of talk.
+
+    Returns:
+        rows (name, target, measured, interval, met, reason) and machine.
+    """
+    rows = []
+    for name, model in shipped().items():
+        if name not in SHIPPED or not recordings.is_dir():
+            rows.append(row(f"{name}: figures", "measured", None, bool, reason=f"no recordings in {recordings}"))
+            continue
+        known = SHIPPED[name]
+        tested = results.keep(f"{name}: people", partial(known.test, model, recordings))
+        talk = None if quick else results.keep(f"{name}: talk", partial(_talk, model, known.language, seed))
+        rows += [_share(name, title, tested[key]) for key, title in known.shares]
+        rows.append(_alarms(name, talk))
+        if talk is not None:
+            write_card(model.with_suffix(".md"), model, _facts(known, tested, talk))
+    return {"rows": rows, "machine": machine()}
+
+
+def _talk(model: Path, language: str, seed: int) -> Row:
+    """False alarms of a listener, at its own threshold, in hours of synthetic talk that it was not trained on."""
+    listener = Listener.open(model)
+    hop_ms = 1000 * listener.hop_samples / listener.rate
+    decider = Decider(listener.labels, hop_ms, Decision(**listener.metadata.decision))
+    talk = Talk(listener.labels[2:], split_voices(language, listener.metadata.seed)["test"], language, seed)
+    found: list[Detection] = []
+    with progress(f"{HOURS:g} hours of talk", HOURS * 3600) as advance:
+        parts = (_counted(part, advance) for part in talk.minutes(HOURS * 3600))
+        for count, block in enumerate(reblock(parts, listener.hop_samples), 1):
+            result = decider.update(count * hop_ms, listener.push(block).probabilities)
+            if said := detection(count * hop_ms, result):
+                found.append(said)
+    low, high = rate_interval(len(found), HOURS)
+    return {"alarms": len(found), "hours": HOURS, "per_hour": len(found) / HOURS, "low": low, "high": high}
+
+
+def _counted(part: np.ndarray, advance: Callable[[float], None]) -> np.ndarray:
+    advance(len(part) / RATE_HZ)
+    return part
+
+
+def _share(name: str, title: str, found: Row) -> Row:
+    interval = found["low"], found["high"]
+    return row(f"{name}, {title}", "measured", found["share"], lambda value: True, interval, f"{found['clips']} clips")
+
+
+def _alarms(name: str, talk: Row | None) -> Row:
+    title = f"{name}, synthetic talk: false alarms an hour"
+    if talk is None:
+        return row(title, "measured", None, bool, reason="left out by --quick")
+    interval = talk["low"], talk["high"]
+    return row(title, "measured", talk["per_hour"], lambda value: True, interval, f"{talk['alarms']} in 6 h")
+
+
+def _facts(known: Shipped, tested: Row, talk: Row) -> dict[str, Any]:
+    """What the card says beside what is in the file."""
+    accuracy: list[Row] = [
+        {
+            "test": title,
+            "share": tested[key]["share"],
+            "interval": [tested[key]["low"], tested[key]["high"]],
+            "of": f"{tested[key]['clips']} clips, speakers drawn",
+        }
+        for key, title in known.shares
+    ]
+    accuracy.append(
+        {
+            "test": "synthetic talk: false alarms at its own threshold",
+            "per_hour": talk["per_hour"],
+            "interval": [talk["low"], talk["high"]],
+            "of": f"{talk['hours']:g} h of espeak-ng",
+        }
+    )
+    first = accuracy[0]
+    low, high = first["interval"]
+    line = f"{100 * first['share']:.0f} % ({100 * low:.0f} to {100 * high:.0f}) on real people, {first['test']}"
+    return {
+        "hears": known.hears,
+        "command": f"{SEARCH}{known.arguments}\nmilliwise export run -o listener.onnx",
+        "accuracy_line": line,
+        "accuracy": accuracy,
+        "data": list(known.data),
+        "not_tested": list(known.not_tested),
+    }
