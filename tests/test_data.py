@@ -244,3 +244,20 @@ def test_six_real_speakers_at_8_khz() -> None:
     data = load_data(str(SHARED / "digits_8k"), noise=SHARED / "noise" / "train")
     check_sound(data)
     assert [per_label(data, clips)["3"] for clips in parts(data)] == [100, 25, 25]
+
+
+def test_words_of_a_folder_are_chosen_and_all_others_are_unknown(folder: Path) -> None:
+    everything = load_data(str(folder))
+    words = everything.labels[2:]
+    chosen = load_data(str(folder), words=words[:1])
+    assert chosen.labels == ("_silence_", "_unknown_", words[0])
+    count = int((everything.train.label == 2).sum())
+    assert (chosen.train.label == 2).sum() == count
+    speakers = {name for name, label in zip(chosen.train.speaker, chosen.train.label, strict=True) if label == 1}
+    assert speakers & {
+        name for name, label in zip(everything.train.speaker, everything.train.label, strict=True) if label > 2
+    }
+    with pytest.raises(MilliwiseError, match="no recordings of 'nowhere'"):
+        load_data(str(folder), words=["nowhere"])
+    with pytest.raises(MilliwiseError, match="name the words there"):
+        load_data("synth:yes,no", words=["yes"])
