@@ -88,7 +88,7 @@ SHIPPED = {
     "english": Shipped(
         "Ten English commands.",
         f"--data synth:{','.join(TEN)} --unknown {DATA}/keywords_ar/train --unknown {DATA}/keywords_en/train "
-        f"--noise {DATA}/noise/train --minutes 16 -o run",
+        f"--noise {DATA}/noise/train --minutes 12 -o run",
         (ESPEAK, ARABIC, ENGLISH, NOISE),
         "en",
         ten_words,
