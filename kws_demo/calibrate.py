@@ -22,7 +22,7 @@ ACCEPTED = 0.03  # of the unknown clips, by the threshold
 LOWERED = -2.0, 8.0  # logits of keywords may be raised a little, and lowered as far as needed
 HALVINGS = 30
 NEWTON_STEPS = 20
-LEAST_SCALE = 0.1
+LEAST_SCALE, MOST_SCALE = 0.1, 3.0  # few clips that are easily told apart would make every score 0 or 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def fitted(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         while loss(found - step) > loss(found) and step.abs().max() > 1e-9:
             step = step / 2
         found = found - step
-    return max(LEAST_SCALE, float(found[0])), found[1:].float()
+    return min(MOST_SCALE, max(LEAST_SCALE, float(found[0]))), found[1:].float()
 
 
 def fold(linear: nn.Linear, scale: float, bias: Tensor) -> None:

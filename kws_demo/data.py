@@ -36,7 +36,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.5, 300  # times a keyword's clips; of all keywords' clips
+UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.25, 300  # times a keyword's clips; of all keywords' clips
 REAL_UNKNOWN = 2 / 3  # of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng
 LEAST_UNKNOWN = {"train": 20, "validation": 5, "test": 5}  # fewer show nothing
 PIECES_EACH = 2  # excerpts of a spoken sentence

@@ -24,9 +24,6 @@ FASTEST_WORDS_PER_MINUTE = 450
 MOVED = ((0.9, 0.6, 0.7), (1.1, 1.4, 1.8))  # from, to: the frequency, strength and width of a formant
 FLUTTER = (0, 9)  # how much the pitch wavers
 OWN = "milliwise"  # the voice variant that is written anew for each utterance
-MOVED = ((0.9, 0.6, 0.7), (1.1, 1.4, 1.8))  # from, to: the frequency, strength and width of a formant
-FLUTTER = (0, 9)  # how much the pitch wavers
-OWN = "milliwise"  # the voice variant that is written anew for each utterance
 SAY_EVERY = 100  # utterances between two lines of progress on standard output
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 

@@ -22,6 +22,7 @@ from toolkit.errors import MilliwiseError
 RING_SECONDS, CHUNK_SECONDS = 4.0, 0.05  # each chunk costs some 0.4 ms in PortAudio, Python and here
 NAP_SECONDS, MOST_NAPS = 0.5, 10  # of waiting for audio
 RETRY_SECONDS = 1.0  # between two looks for a microphone that vanished
+REOPEN_SECONDS = 30.0  # PortAudio may hang when a sound server does
 CLOSE_SECONDS = 2.0  # for which a sound server that hangs is waited for at the end
 
 
@@ -204,8 +205,8 @@ class Microphone:
 
     def _retry(self) -> np.ndarray | None:
         """Look for the same microphone, open it and wait for audio; None if there is none yet."""
-        self._aside(self._reopen)
-        return None if self._stream is None else self._next_chunk()
+        returned = self._aside(self._reopen, REOPEN_SECONDS)
+        return self._next_chunk() if returned and self._stream is not None else None
 
     def _reopen(self) -> None:
         sounddevice = _sounddevice()

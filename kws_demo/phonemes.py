@@ -20,8 +20,8 @@ VOWELS: dict[str, tuple[float, float, float]] = {
     **{"ɞ": (1, 1, 1), "ʌ": (1, 1.7, 0), "ɔ": (1, 2, 1), "æ": (0.5, 0, 0), "ɐ": (0.5, 1, 0)},
     **{"a": (0, 0.5, 0), "ɶ": (0, 0, 1), "ɑ": (0, 2, 0), "ɒ": (0, 2, 1)},
 }
-PLACES = ("bilabial", "labiodental", "dental", "alveolar", "postalveolar", "palatal", "velar", "uvular", "throat")
-# The consonants by manner; then by place as above, voiceless before voiced, "." where there is none.
+# The consonants by manner; then by place (bilabial, labiodental, dental, alveolar, postalveolar or retroflex, palatal,
+# velar, uvular, throat), voiceless before voiced, "." where there is none.
 _CHART = {
     "stop": "pb .. .. td ʈɖ cɟ kɡ qɢ ʔ.",
     "nasal": ".m .ɱ .. .n .ɳ .ɲ .ŋ .ɴ ..",

@@ -118,7 +118,9 @@ class Session:
         if self.clips and not result["compared"]:
             lines.append("too few takes to tell whether one of them is another word: record three or more")
         lines.append(self._count())
-        if not self.clips:
+        if not self.clips and not self.rejected:
+            lines[-1] += ": no word stands out of the noise; record louder, or where it is quieter"
+        elif not self.clips:
             lines[-1] += ": see what was wrong above, and try again"
         else:
             lines[-1] += f"; next: milliwise search … --add {output}"

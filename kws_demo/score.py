@@ -16,7 +16,6 @@ from typing import NamedTuple
 from kws_demo.decide import is_keyword
 from kws_demo.labels import Truth
 
-TOLERANCE_MS = 750.0
 GRACE_MS = 1000.0  # MLPerf: a detection counts until this long after the end of the word
 DEBOUNCE_MS = 1000.0  # MLPerf: false detections within this of a counted one are the same one
 CORRECT, WRONG, FALSE_ALARM = "correct", "wrong", "false_alarm"

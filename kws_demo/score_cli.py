@@ -71,6 +71,10 @@ def _notes(listener: Listener, changes: dict[str, float], thresholds: Path | Non
     from kws_demo.thresholds import load_thresholds
     from kws_demo.transcript import Notes
 
+    if thresholds is not None and not changes.keys().isdisjoint({"average_ms", "minimum_count"}):
+        raise MilliwiseError(
+            "--thresholds were chosen for the listener's own averaging: leave out --average-ms and --minimum-count"
+        )
     settings = dataclasses.replace(Decision(**listener.metadata.decision), **changes)  # type: ignore[arg-type]
     of_words = None if thresholds is None else load_thresholds(thresholds, listener)
     return Notes(listener.labels, 1000 * listener.hop_samples / listener.rate, settings, of_words)

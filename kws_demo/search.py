@@ -262,7 +262,6 @@ class _Run:
         self._save(candidates)
         facts = self._facts(candidates, winner, network)
         facts["calibration"] = calibration.facts()
-        facts["decision"] = decision
         selected = Selected(network.cpu(), frozenset(winner.kept), self.data.labels, self.profile.hop_ms, facts)
         save_selected(self.folder, selected)
         return read_json(self.folder / "run.json", "run")

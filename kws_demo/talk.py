@@ -125,7 +125,7 @@ class _Forbidden:
 
     def __init__(self, keywords: Sequence[str], vocabulary: Sequence[str], language: str) -> None:
         self._written = [_between(keyword.replace("_", " ")) for keyword in keywords]
-        names = [written.strip() for written in self._written]
+        names = [key if key.startswith("[[") else key.casefold().replace("_", " ") for key in keywords]
         self._accents: list[tuple[dict[str, str], list[str]]] = []
         for voice in base_voices(language):
             sounds = pronunciations([*names, *vocabulary], voice)

@@ -78,7 +78,7 @@ def negatives(spec: str, listener: Listener, seed: int, noise: Path | None = Non
             such language or number of hours.
     """
     keywords = [label for label in listener.labels if is_keyword(label)]
-    if spec.startswith("synth"):
+    if spec.startswith("synth:") or spec == "synth":
         return _talk(spec, keywords, listener, seed, noise)
     if noise is not None:
         raise MilliwiseError(f"--noise is heard behind generated talk alone: leave it out, or use --negatives {SPEC}")
@@ -197,7 +197,7 @@ def _checked_seconds(path: Path) -> float:
 
 def _check_names(folder: Path, files: Sequence[Path], keywords: Sequence[str]) -> None:
     """Refuse recordings that say themselves that they are of a keyword: "yes/ann.wav", "yes_3.wav"."""
-    names = {_bare(keyword): keyword for keyword in keywords}
+    names = {bare: keyword for keyword in keywords if (bare := _bare(keyword))}
     for path in files:
         for part in (folder.absolute().name, *path.relative_to(folder).parts[:-1], path.stem):
             if keyword := names.get(_bare(part)):

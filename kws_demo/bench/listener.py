@@ -32,7 +32,7 @@ from profilers.target import LocalTarget
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
-SPACE, BUDGET, MINUTES = "kws-ds", "1 ms", 4.0
+SPACE, BUDGET, MINUTES = "kws-coarse", "1 ms", 2.5
 SEEDS = 3
 WORDS = ("bed", "cat", "happy")
 CORE = ("yes", "no", "up", "down", "left", "right", "open", "close", "start", "stop")
@@ -112,7 +112,8 @@ def _profile(path: Path, seed: int) -> Row:
 
 def _unmeasured(reason: str) -> list[Row]:
     targets = [(name, least) for kind in KINDS for _figure, name, least in kind.targets] + [SHIPPED]
-    return [row(name, f">= {least:.2f}", None, bool, reason=reason) for name, least in targets]
+    rows = [row(name, f">= {least:.2f}", None, bool, reason=reason) for name, least in targets]
+    return [*rows, row("listeners whose p95 keeps 1 ms a hop", "= all", None, bool, reason=reason)]
 
 
 def _judged(found: Sequence[Row], figure: str, name: str, least: float) -> Row:
@@ -139,7 +140,7 @@ def _shipped_row(results: Results, recordings: Path) -> Row:
     path = shipped().get("english")
     if path is None:
         return row(name, f">= {least:.2f}", None, bool, reason="no English listener ships")
-    found = results.keep("shipped: english", lambda: ten_words(path, recordings))
+    found = results.keep(f"shipped: english {Listener.open(path).sha256[:12]}", lambda: ten_words(path, recordings))
     return _judged([found], "detected", name, least)
 
 

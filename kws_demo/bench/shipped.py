@@ -47,7 +47,9 @@ NOISE = {
     "license": "CC BY 4.0",
     "attribution": "Speech Commands v0.01, Google; Arabic Speech Commands Dataset",
 }
-SEARCH = 'milliwise profile kws-ds -o device.json\nmilliwise search kws-ds --profile device.json --budget "1 ms" '
+SEARCH = (
+    'milliwise profile kws-coarse -o device.json\nmilliwise search kws-coarse --profile device.json --budget "1 ms" '
+)
 DATA = "../shared/data"
 
 
@@ -61,8 +63,9 @@ class Shipped:
         data: what trained it.
         language: of the talk it must not react to.
         test: its file and the folder of recordings, to figures.
-        shares: figure, what it is called in the card.
+        shares: figure, what it is called in the card; the first is the one that `milliwise models` shows.
         not_tested: sentences.
+        spoken: the keywords in the script of the language, where the labels are not.
     """
 
     hears: str
@@ -72,6 +75,7 @@ class Shipped:
     test: Callable[[Path, Path], Row]
     shares: tuple[tuple[str, str], ...]
     not_tested: tuple[str, ...]
+    spoken: tuple[str, ...] = ()
 
 
 def computer_word(model: Path, recordings: Path) -> Row:
@@ -88,19 +92,19 @@ SHIPPED = {
     "english": Shipped(
         "Ten English commands.",
         f"--data synth:{','.join(TEN)} --unknown {DATA}/keywords_ar/train --unknown {DATA}/keywords_en/train "
-        f"--noise {DATA}/noise/train --minutes 12 -o run",
+        f"--noise {DATA}/noise/train --minutes 2.5 -o run",
         (ESPEAK, ARABIC, ENGLISH, NOISE),
         "en",
         ten_words,
         (
-            ("between", "keywords_en30: told apart"),
             ("detected", "keywords_en30: detected where 5 % of other words are accepted"),
+            ("between", "keywords_en30: told apart"),
         ),
         (NEVER, "The official Speech Commands test set: these are a few clips a word of v0.01."),
     ),
     "arabic": Shipped(
         "Ten Arabic commands, labelled in English.",
-        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 4 -o run",
+        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 2.5 -o run",
         (ARABIC, ESPEAK, NOISE),
         "ar",
         arabic_words,
@@ -109,10 +113,11 @@ SHIPPED = {
             ("core", "keywords_ar/val: told apart"),
         ),
         (NEVER, "Dialects that the 24 speakers of the recordings do not speak."),
+        ("نعم", "لا", "أعلى", "فوق", "أسفل", "تحت", "يسار", "يمين", "افتح", "أغلق", "ابدأ", "قف", "توقف"),
     ),
     "computer": Shipped(
         "The wake word “computer”.",
-        f"--data synth:computer --unknown {DATA}/keywords_ar/train --noise {DATA}/noise/train --minutes 5 -o run",
+        f"--data synth:computer --unknown {DATA}/keywords_ar/train --noise {DATA}/noise/train --minutes 2.5 -o run",
         (ESPEAK, ARABIC, NOISE),
         "en",
         computer_word,
@@ -134,8 +139,9 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
             rows.append(row(f"{name}: figures", "measured", None, bool, reason=f"no recordings in {recordings}"))
             continue
         known = SHIPPED[name]
-        tested = results.keep(f"{name}: people", partial(known.test, model, recordings))
-        talk = None if quick else results.keep(f"{name}: talk", partial(_talk, model, known.language, seed))
+        key = f"{name} {Listener.open(model).sha256[:12]}"  # another file has other figures
+        tested = results.keep(f"{key}: people", partial(known.test, model, recordings))
+        talk = None if quick else results.keep(f"{key}: talk", partial(_talk, model, known, seed))
         rows += [_share(name, title, tested[key]) for key, title in known.shares]
         rows.append(_alarms(name, talk))
         if talk is not None:
@@ -143,12 +149,13 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     return {"rows": rows, "machine": machine()}
 
 
-def _talk(model: Path, language: str, seed: int) -> Row:
-    """False alarms of a listener, at its own threshold, in hours of synthetic talk that it was not trained on."""
+def _talk(model: Path, known: Shipped, seed: int) -> Row:
+    """False alarms of a listener, at its threshold, in hours of synthetic talk that it was not trained on."""
     listener = Listener.open(model)
     hop_ms = 1000 * listener.hop_samples / listener.rate
     decider = Decider(listener.labels, hop_ms, Decision(**listener.metadata.decision))
-    talk = Talk(listener.labels[2:], split_voices(language, listener.metadata.seed)["test"], language, seed)
+    voices = split_voices(known.language, listener.metadata.seed)["test"]
+    talk = Talk(known.spoken or listener.labels[2:], voices, known.language, seed)
     found: list[Detection] = []
     with progress(f"{HOURS:g} hours of talk", HOURS * 3600) as advance:
         parts = (_counted(part, advance) for part in talk.minutes(HOURS * 3600))
@@ -191,7 +198,7 @@ def _facts(known: Shipped, tested: Row, talk: Row) -> dict[str, Any]:
     ]
     accuracy.append(
         {
-            "test": "synthetic talk: false alarms at its own threshold",
+            "test": "synthetic talk: false alarms at its threshold",
             "per_hour": talk["per_hour"],
             "interval": [talk["low"], talk["high"]],
             "of": f"{talk['hours']:g} h of espeak-ng",

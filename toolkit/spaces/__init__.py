@@ -34,6 +34,7 @@ SPACES = {
         Space(
             "kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")
         ),
+        Space("kws-coarse", "toolkit.spaces.kws_coarse", "the part of kws-ds for synthetic voices", (1, "hop_samples")),
     )
 }
 
