@@ -92,7 +92,7 @@ SHIPPED = {
     "english": Shipped(
         "Ten English commands.",
         f"--data synth:{','.join(TEN)} --unknown {DATA}/keywords_ar/train --unknown {DATA}/keywords_en/train "
-        f"--noise {DATA}/noise/train --minutes 2.5 -o run",
+        f"--noise {DATA}/noise/train --minutes 3 -o run",
         (ESPEAK, ARABIC, ENGLISH, NOISE),
         "en",
         ten_words,
@@ -104,7 +104,7 @@ SHIPPED = {
     ),
     "arabic": Shipped(
         "Ten Arabic commands, labelled in English.",
-        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 2.5 -o run",
+        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 3 -o run",
         (ARABIC, ESPEAK, NOISE),
         "ar",
         arabic_words,
@@ -117,7 +117,7 @@ SHIPPED = {
     ),
     "computer": Shipped(
         "The wake word “computer”.",
-        f"--data synth:computer --unknown {DATA}/keywords_ar/train --noise {DATA}/noise/train --minutes 2.5 -o run",
+        f"--data synth:computer --unknown {DATA}/keywords_ar/train --noise {DATA}/noise/train --minutes 3 -o run",
         (ESPEAK, ARABIC, NOISE),
         "en",
         computer_word,
