@@ -130,12 +130,23 @@ def test_a_space_is_whole(name: str) -> None:
     network = space.build(labels=5, hop_ms=200).eval()
     graph = network.graph
     assert graph.live(graph.full) == graph.full, "an edge that can never be live is no choice"
-    assert len(graph.edges) >= 30
+    assert len(graph.edges) == {"kws-ds": 45, "kws-coarse": 16}[name]
     assert not any(edge_name.count(".") for edge_name in graph.full)
     with torch.no_grad():
         logits = network(torch.randn(2, 3 * 3200))
     assert logits.shape == (2, 3, 5) and logits.isfinite().all()
     assert graph.digest() == space.build(labels=12, hop_ms=400).graph.digest()
+
+
+def test_the_coarse_space_is_the_part_of_the_whole_without_its_fine_row() -> None:
+    part, whole = (find_space(name).build(5) for name in ("kws-coarse", "kws-ds"))
+    assert part.graph.full < whole.graph.full
+    assert not any("fine" in (edge.source[:-1], edge.target[:-1]) for edge in part.graph.edges)
+    whole.operations.load_state_dict(part.operations.state_dict(), strict=False)
+    whole.head.load_state_dict(part.head.state_dict())
+    audio = 0.1 * torch.randn(1, 16_000)
+    with torch.no_grad():
+        assert torch.allclose(part.eval()(audio), whole.eval()(audio, part.graph.full), atol=1e-6)
 
 
 @pytest.mark.parametrize("hop_ms", [0, -40, 30, 100, 2040])
