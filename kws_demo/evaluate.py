@@ -43,8 +43,11 @@ class ClipScores:
         return self.peaks.max(1)
 
 
-def score_clips(listener: Listener, clips: Sequence[np.ndarray], seed: int = 0) -> ClipScores:
-    """Stream clips float32 [samples] at 16 kHz, one after the other, at places that know nothing of the hops."""
+def score_clips(listener: Listener, clips: Sequence[np.ndarray], seed: int = 0, on_hops: bool = False) -> ClipScores:
+    """Stream clips float32 [samples] at 16 kHz, one after the other, at places that know nothing of the hops.
+
+    With `on_hops` every clip ends with a hop, so that one window is the clip, as where whole clips are classified.
+    """
     rng = np.random.default_rng(seed)
     hop = listener.hop_samples
     hop_ms = 1000 * hop / listener.rate
@@ -56,6 +59,8 @@ def score_clips(listener: Listener, clips: Sequence[np.ndarray], seed: int = 0) 
     heard = 0
     for row, clip in enumerate(clips):
         before = int((GAP_S + rng.uniform(0, hop_ms / 1000)) * RATE_HZ)
+        if on_hops:
+            before += -(before + len(clip)) % hop
         total = -(-(before + len(clip) + int(AFTER_S * RATE_HZ)) // hop) * hop
         audio = (FLOOR * coloured("pink", total, rng)).astype(np.float32)
         audio[before : before + len(clip)] += clip
