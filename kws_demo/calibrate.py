@@ -1,8 +1,4 @@
-"""Scores that mean the same for every word and every listener, by voices that did not train.
-
-A scale and a bias per label make the scores probabilities; then all keywords are lowered together until the usual
-threshold lets through the same small share of unknown words whatever the listener was taught.
-"""
+"""Scores that mean the same for every word: a scale and a bias per label, fitted on voices that did not train."""
 
 from __future__ import annotations
 
@@ -18,9 +14,8 @@ from toolkit.layers import WindowHead
 from toolkit.supernet import SuperNetwork
 
 PULL = 0.02  # on the bias: few clips do not move it far
-ACCEPTED = 0.05  # of the unknown clips, by the threshold
-LOWERED = -2.0, 8.0  # logits of keywords may be raised a little, and lowered as far as needed
-HALVINGS = 30
+ACCEPTED = 0.05  # of the unknown clips, by the threshold that a listener is given
+LOWEST, HIGHEST = 0.3, 0.85  # threshold: one above would leave silence below it, and no word were heard twice
 NEWTON_STEPS = 20
 LEAST_SCALE, MOST_SCALE = 0.1, 3.0  # few clips that are easily told apart would make every score 0 or 1
 
@@ -31,9 +26,9 @@ class Calibration:
 
     Attributes:
         scale, bias: logits become `scale` · logits + `bias` [labels] (vector scaling, Guo et al. 2017).
-        before, after: mean negative log-likelihood of the validation clips, before the keywords are lowered.
-        lowered: what was then taken off the logits of all keywords.
-        accepted: the share of the unknown validation clips whose averaged score exceeds the threshold; about 5 %.
+        before, after: mean negative log-likelihood of the validation clips.
+        threshold: of the averaged score, that at most 5 % of the unknown validation clips exceed.
+        accepted: that share.
         missed: the share of the keywords that do not exceed it, or are taken for others.
     """
 
@@ -41,7 +36,7 @@ class Calibration:
     bias: tuple[float, ...]
     before: float
     after: float
-    lowered: float
+    threshold: float
     accepted: float
     missed: float
 
@@ -50,27 +45,26 @@ class Calibration:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.__dict__.items()}
 
 
-def calibrate(network: SuperNetwork, speech: Speech, average_hops: int, threshold: float) -> Calibration:
-    """Fold a calibration into the last layer of a listener.
+def calibrate(network: SuperNetwork, speech: Speech, average_hops: int) -> Calibration:
+    """Fold a calibration into the last layer of a listener, and find its threshold.
 
     Args:
         network: with a `WindowHead`.
         speech: its validation clips are heard in a stream, augmented.
         average_hops: scores that a decision averages.
-        threshold: what an averaged score has to exceed.
     """
     heard = [(logits.cpu(), labels.cpu()) for logits, labels in speech.heard(network)]
     logits, labels = (torch.cat([pair[place] for pair in heard]) for place in (0, 1))
     spoken = logits[:, speech.clip_end_hop]
     scale, bias = fitted(spoken, labels)
-    before, after = (functional.cross_entropy(value, labels).item() for value in (spoken, scale * spoken + bias))
-    keywords = torch.arange(len(bias)) >= 2
-    lowered = lowering(scale * logits + bias, labels, average_hops, threshold)
-    bias = bias - lowered * keywords
     assert isinstance(network.head, WindowHead)
     fold(network.head.linear, scale, bias)
-    accepted, missed = shares(scale * logits + bias, labels, average_hops, threshold)
-    return Calibration(scale, tuple(bias.tolist()), before, after, lowered, accepted, missed)
+    calibrated = scale * logits + bias
+    threshold, accepted, missed = decide(calibrated, labels, average_hops)
+    before, after = (
+        functional.cross_entropy(value, labels).item() for value in (spoken, calibrated[:, speech.clip_end_hop])
+    )
+    return Calibration(scale, tuple(bias.tolist()), before, after, threshold, accepted, missed)
 
 
 def fitted(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
@@ -108,26 +102,18 @@ def fold(linear: nn.Linear, scale: float, bias: Tensor) -> None:
         linear.bias.mul_(scale).add_(bias.to(linear.bias.device))
 
 
-def lowering(logits: Tensor, labels: Tensor, average_hops: int, threshold: float) -> float:
-    """What to take off the logits of all keywords, so that 5 % of the unknown clips exceed the threshold.
+def decide(logits: Tensor, labels: Tensor, average_hops: int) -> tuple[float, float, float]:
+    """The threshold for averaged scores, the share of unknown clips above it, and the share of keywords missed.
 
     Args:
         logits: [N, hops, labels], hops from before the clip to when its last average is over.
         labels: [N].
     """
-    keywords = torch.arange(logits.shape[2]) >= 2
-    low, high = LOWERED
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        accepted, _missed = shares(logits - middle * keywords, labels, average_hops, threshold)
-        low, high = (middle, high) if accepted > ACCEPTED else (low, middle)
-    return high
-
-
-def shares(logits: Tensor, labels: Tensor, average_hops: int, threshold: float) -> tuple[float, float]:
-    """The share of unknown clips whose averaged score exceeds the threshold, and the share of keywords missed."""
     averaged = functional.avg_pool1d(logits.softmax(-1).transpose(1, 2), average_hops, 1)  # [N, labels, hops]
     peaks, words = averaged[:, 2:].amax(2).max(1)
+    unknown = peaks[labels == 1]
+    allowed = torch.quantile(unknown, 1 - ACCEPTED).item() if len(unknown) else HIGHEST
+    threshold = round(min(HIGHEST, max(LOWEST, allowed)), 3)
     keywords = labels >= 2
     right = (words[keywords] + 2 == labels[keywords]) & (peaks[keywords] > threshold)
-    return float((peaks[labels == 1] > threshold).double().mean()), float(1 - right.double().mean())
+    return threshold, float((unknown > threshold).double().mean()), float(1 - right.double().mean())

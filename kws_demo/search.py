@@ -257,11 +257,12 @@ class _Run:
         winner, network = candidates[best], networks[best]
         decision = default_decision(self.profile.hop_ms)
         average_hops = int(decision["average_ms"] // self.profile.hop_ms) + 1
-        calibration = calibrate(network, self.speech, average_hops, decision["threshold"])
+        calibration = calibrate(network, self.speech, average_hops)
         winner.chosen = True
         self._save(candidates)
         facts = self._facts(candidates, winner, network)
         facts["calibration"] = calibration.facts()
+        facts["decision"] = {**decision, "threshold": calibration.threshold}
         selected = Selected(network.cpu(), frozenset(winner.kept), self.data.labels, self.profile.hop_ms, facts)
         save_selected(self.folder, selected)
         return read_json(self.folder / "run.json", "run")

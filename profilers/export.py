@@ -156,7 +156,7 @@ def _metadata(
         front_end=stem.spec.describe(),
         front_end_sha256=stem.spec.sha256(),
         sample_rate_hz=stem.spec.rate_hz,
-        decision=default_decision(selected.hop_ms),
+        decision=selected.facts.get("decision", default_decision(selected.hop_ms)),  # refused below if it is none
         budget=str(selected.facts["budget"]),
         predicted_ms=_predicted_ms(selected, profile),
         measured_ms=times,
@@ -174,7 +174,7 @@ def _metadata(
             "numpy": numpy.__version__,
             "python": platform.python_version(),
         },
-        seed=selected.facts.get("seed", 0),  # refused below if it is none
+        seed=selected.facts.get("seed", 0),
         min_onnxruntime=MIN_ONNXRUNTIME,
     )
 
