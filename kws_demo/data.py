@@ -36,8 +36,10 @@ from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.25, 300  # times a keyword's clips; of all keywords' clips
-REAL_UNKNOWN = 2 / 3  # of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng
+UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.35, 300  # times a keyword's clips; of all keywords' clips
+# Of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng. Beside synthetic keywords
+# fewer are real, or the network learns that whoever is real says nothing of interest.
+REAL_UNKNOWN, REAL_BESIDE_SYNTHETIC = 0.9, 2 / 3
 LEAST_UNKNOWN = {"train": 20, "validation": 5, "test": 5}  # fewer show nothing
 PIECES_EACH = 2  # excerpts of a spoken sentence
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
@@ -250,7 +252,8 @@ def _plans(
             counts = [count + each for count in counts]
         wanted = math.ceil(max(UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE * len(words)) * float(np.median(counts)))
         wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
-        real = rng.permutation(len(strangers))[: round(REAL_UNKNOWN * wanted)]
+        most_real = REAL_BESIDE_SYNTHETIC if source.kind == "synth" else REAL_UNKNOWN
+        real = rng.permutation(len(strangers))[: round(most_real * wanted)]
         plan.recordings += [strangers[index] for index in sorted(real)]
         job_seed = _job_seed(seed, number)
         pieces = round(RUNNING * (wanted - len(real)))

@@ -104,7 +104,7 @@ SHIPPED = {
     ),
     "arabic": Shipped(
         "Ten Arabic commands, labelled in English.",
-        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 3 -o run",
+        f"--data {DATA}/keywords_ar --words {','.join(CORE)} --noise {DATA}/noise/train --minutes 7 -o run",
         (ARABIC, ESPEAK, NOISE),
         "ar",
         arabic_words,
