@@ -32,7 +32,7 @@ from profilers.target import LocalTarget
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
-SPACE, BUDGET, MINUTES = "kws-coarse", "1 ms", 2.0
+SPACE, BUDGET, MINUTES = "kws-coarse", "1 ms", 5.0
 SEEDS = 3
 WORDS = ("bed", "cat", "happy")
 CORE = ("yes", "no", "up", "down", "left", "right", "open", "close", "start", "stop")
