@@ -92,7 +92,7 @@ SHIPPED = {
     "english": Shipped(
         "Ten English commands.",
         f"--data synth:{','.join(TEN)} --unknown {DATA}/keywords_ar/train --unknown {DATA}/keywords_en/train "
-        f"--noise {DATA}/noise/train --minutes 3 -o run",
+        f"--noise {DATA}/noise/train --minutes 6 -o run",
         (ESPEAK, ARABIC, ENGLISH, NOISE),
         "en",
         ten_words,
