@@ -133,3 +133,7 @@ def test_what_ships_keeps_the_contract(name: str) -> None:
     command = [sys.executable, str(checker), str(shipped.shipped()[name]), "--hops", "400"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_three_listeners_ship() -> None:
+    assert set(shipped.shipped()) == {"english", "arabic", "computer"}
