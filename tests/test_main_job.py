@@ -202,7 +202,7 @@ def test_profiles_that_do_not_fit_are_refused(profile_file: Path, tmp_path: Path
         (("check", "nothing.onnx", "--budget", "2"), "unit"),
         (("export", "nowhere", "-o", "m.onnx"), "nowhere"),
         (("stream", "nothing.onnx", "--wav", "nothing.wav"), "nothing.onnx"),
-        (("stream",), "milliwise demo"),
+        (("stream", "nothing"), "no shipped listener"),
         (("bench", "spines"), "spine"),
     ],
 )
