@@ -50,7 +50,7 @@ ROOM = 0.9  # candidates are sought below this share of the limit: levels of a s
 SEARCH_SHARE = 0.3  # of the training time; the rest fine-tunes
 CANDIDATES = 12
 MOST_MEASURED = 4
-MOST_EPOCHS = 60
+MOST_EPOCHS = 600
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:

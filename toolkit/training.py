@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from toolkit.allocator import keep_freed_memory
 from toolkit.errors import MilliwiseError
 from toolkit.files import digest, require_regular, write_file
 from toolkit.progress import progress
@@ -90,6 +91,7 @@ def train(
     Raises:
         MilliwiseError: the loss is not finite, or the checkpoint is damaged or of another network.
     """
+    keep_freed_memory()
     # Measured: 1.6 times faster on a CPU, where depthwise layers dominate.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
