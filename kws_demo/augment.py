@@ -89,6 +89,15 @@ class Augmenter:
         gain_db = self._uniform(len(audio), *self.strengths.gain_db)
         return canvas.mul_(10 ** (gain_db / 20)[:, None]).clamp_(-1, 1)
 
+    def excerpts(self, talk: Tensor, count: int) -> Tensor:
+        """`count` random excerpts of talk, float32 [samples], as long as what a call makes of a clip; with noise."""
+        length = self.context_samples + CLIP_SAMPLES
+        starts = torch.randint(len(talk) - length + 1, (count,), generator=self.generator)
+        canvas = self._tilted(talk.unfold(0, length, 1)[starts])
+        self._add_noise(canvas, _rms(canvas).clamp_min(SPEECH_RMS / 4), torch.ones(count, dtype=torch.bool))
+        gain_db = self._uniform(count, *self.strengths.gain_db)
+        return canvas.mul_(10 ** (gain_db / 20)[:, None]).clamp_(-1, 1)
+
     def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(count, generator=self.generator) * (high - low) + low
 

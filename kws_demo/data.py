@@ -7,7 +7,7 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from kws_demo.recordings import (
     unknown_recordings,
     word_recordings,
 )
-from kws_demo.synth import PARTS, base_voices, cache_folder, excerpts, speak_sentences, split_voices, synthesise
+from kws_demo.running import running_speech
+from kws_demo.source import Source, parse_spec
+from kws_demo.synth import PARTS, excerpts, speak_sentences, split_voices, synthesise
 from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
@@ -42,9 +44,11 @@ UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.35, 300  # times a k
 REAL_UNKNOWN, REAL_BESIDE_SYNTHETIC = 0.9, 2 / 3
 LEAST_UNKNOWN = {"train": 20, "validation": 5, "test": 5}  # fewer show nothing
 PIECES_EACH = 2  # excerpts of a spoken sentence
+# Of running speech, for each second of training clips, and at most. Without it a listener that hears words on their own
+# only takes parts of talk for keywords.
+TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
 ADDED_SHARE, MOST_COPIES = 0.1, 20
-FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class SpeechData:
     """Everything a listener is trained and tested on; no speaker is in two of the three parts.
 
     `labels` are "_silence_", "_unknown_", then the words. `noise` and `test_noise` are background recordings, float32
-    at 16 kHz, possibly none. `description` is plain JSON: source, seed, clips per part and label.
+    at 16 kHz, possibly none. `description` is plain JSON: source, seed, clips per part and label. `talk` is running
+    speech without a keyword to train on, float32 [samples], possibly none.
     """
 
     labels: tuple[str, ...]
@@ -71,16 +76,7 @@ class SpeechData:
     noise: tuple[np.ndarray, ...]
     test_noise: tuple[np.ndarray, ...]
     description: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a data argument says: `kind` is "synth", "folder" or "speech_commands"."""
-
-    kind: str
-    words: tuple[str, ...] = ()
-    language: str = "en"
-    path: Path = Path()
+    talk: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def load_data(
@@ -120,46 +116,14 @@ def load_data(
     if noise is not None:
         backgrounds += noise_parts(noise)
     train_noise, test_noise = read_noise(backgrounds, seed)
-    plans = _plans(source, words, recordings, seed, clips_per_word)
+    plans, talk = _plans(source, words, recordings, seed, clips_per_word)
     labels = (SILENCE, UNKNOWN, *words)
     noises = {"train": train_noise, "validation": train_noise, "test": test_noise}
     clips = _clips(plans, labels, noises, seed)
     counts = {part: {labels[i]: n for i, n in sorted(Counter(clips[part].label.tolist()).items())} for part in PARTS}
     description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
-    return SpeechData(labels, clips["train"], clips["validation"], clips["test"], train_noise, test_noise, description)
-
-
-def parse_spec(spec: str) -> Source:
-    """Understand a data argument: `synth:[LANGUAGE:]WORD,WORD,…`, an existing folder, or `speech_commands[:PATH]`.
-
-    Raises:
-        MilliwiseError: none of these, an unknown language, or words that cannot be labels.
-    """
-    shown = printable(spec)[:200]
-    scheme, colon, rest = spec.partition(":")
-    if not spec.isprintable():
-        raise MilliwiseError(f"the data '{shown}' has control characters: give {FORMS}")
-    if scheme == "synth" and colon:
-        language, colon, text = rest.rpartition(":")
-        words = tuple(word.strip() for word in text.split(","))
-        check_words(words, f"'{shown}'")
-        for word in words:
-            if not any(letter.isalnum() for letter in word):
-                raise MilliwiseError(f"espeak-ng cannot say '{printable(word)}': give words with letters")
-        base_voices(language.strip() if colon else "en")
-        return Source("synth", words, language.strip() if colon else "en")
-    if scheme == "speech_commands":
-        return Source("speech_commands", path=Path(rest) if rest else cache_folder() / "speech_commands")
-    if not _is_folder(spec):
-        raise MilliwiseError(f"there is no data '{shown}': give {FORMS}")
-    return Source("folder", path=Path(spec))
-
-
-def _is_folder(text: str) -> bool:
-    try:
-        return bool(text.strip()) and Path(text).is_dir()
-    except (OSError, ValueError):  # a name too long, or not a name
-        return False
+    train, validation, test = (clips[part] for part in PARTS)
+    return SpeechData(labels, train, validation, test, train_noise, test_noise, description, talk)
 
 
 def _find(source: Source) -> tuple[list[Recording], list[tuple[Path, str]]]:
@@ -234,8 +198,8 @@ def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clip
 
 def _plans(
     source: Source, words: Sequence[str], recordings: list[Recording], seed: int, clips_per_word: int
-) -> dict[str, Plan]:
-    """The clips of words and unknown words of each part: spoken by espeak-ng, and to be read."""
+) -> tuple[dict[str, Plan], np.ndarray]:
+    """The clips of words and unknown words of each part, spoken by espeak-ng and to be read; and talk to train on."""
     voices = split_voices(source.language, seed)
     plans = {part: Plan() for part in PARTS}
     ignored = unknown_words(words, source.language, seed)
@@ -262,7 +226,9 @@ def _plans(
         texts = sentences(source.language, math.ceil(pieces / PIECES_EACH), job_seed, words, ignored[part].common)
         plan.say(excerpts(speak_sentences(texts, job_seed, voices[part], source.language), pieces, rng), UNKNOWN)
         _check_unknown(plan.labels.count(UNKNOWN), part, source.language)
-    return plans
+    seconds = min(MOST_TALK_S, TALK_SHARE * len(plans["train"].labels))
+    among, speakers = ignored["train"].common, voices["train"]
+    return plans, running_speech(seconds, words, among, speakers, source.language, TALK_SEED + seed)
 
 
 def _check_unknown(count: int, part: str, language: str) -> None:

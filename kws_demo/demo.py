@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from exporters.listener import Listener
 from exporters.metadata import RATE_HZ
 from kws_demo.audio import wav_blocks
-from kws_demo.data import Clips, load_data, parse_spec
+from kws_demo.data import Clips, load_data
 from kws_demo.decide import Decider, Decision, Detection
 from kws_demo.recordings import Recording, read_clip, word_recordings
 from kws_demo.report import write_report
 from kws_demo.search import run_search
 from kws_demo.settings import Settings
+from kws_demo.source import parse_spec
 from kws_demo.stream import Hop, listen
 from profilers.export import export_run
 from profilers.profile import profile_device

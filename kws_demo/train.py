@@ -25,6 +25,8 @@ BATCH = 128
 EARLY_WEIGHT = 0.2
 SILENT_HOPS = 20
 QUIET = 1e-4  # RMS of what follows a clip
+TALK_ROWS = 32  # beside the clips of a batch
+TALK = -1  # their label: any but a keyword, at every hop
 SILENT_EVERY = 16  # of the training examples, one is digital silence
 Item = TypeVar("Item")
 Batch = tuple[Tensor, Tensor]
@@ -57,6 +59,7 @@ class Speech:
         )
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
+        self._talk = torch.from_numpy(data.talk)
         self._evaluation: dict[str, list[Batch]] = {}
 
     @property
@@ -79,14 +82,25 @@ class Speech:
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
             labels = self._labels[chosen]
+            audio, labels = self._with_talk(self._augmenter(self._audio[chosen], labels), labels, generator)
             with torch.no_grad():
-                features = self.stem(self._augmenter(self._audio[chosen], labels))
+                features = self.stem(audio)
             if hardened:
                 features = spec_augment(features, generator)
                 # Whatever else it is taught, a listener starts in perfect silence and has to know it.
                 features[::SILENT_EVERY] = 0.0
                 labels = labels.index_fill(0, torch.arange(0, len(labels), SILENT_EVERY), 0)
             yield features.to(self.device), labels.to(self.device)
+
+    def _with_talk(self, audio: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+        """Examples and excerpts of the talk, mixed: a batch may be cut into groups."""
+        if len(self._talk) < audio.shape[1]:
+            return audio, labels
+        rows = TALK_ROWS * len(labels) // BATCH
+        audio = torch.cat([audio, self._augmenter.excerpts(self._talk, rows)])
+        labels = torch.cat([labels, labels.new_full((rows,), TALK)])
+        order = torch.randperm(len(labels), generator=generator)
+        return audio[order], labels[order]
 
     def evaluation(self, part: str) -> list[Batch]:
         """The plain clips of `train`, `validation` or `test`, after silence."""
@@ -144,23 +158,29 @@ class Speech:
 
 
 def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:
-    """Cross-entropy after the last hop; and before anything was said, and all through silence, the answer is silence.
+    """Cross-entropy after the last hop; before anything was said, and all through silence, the answer is silence.
 
-    Without the second part a listener that starts from empty caches says anything at first.
+    Without the second part a listener that starts from empty caches says anything at first. All through talk no answer
+    may be a keyword.
 
     Args:
         logits: [batch, hops, labels].
-        labels: [batch], 0 for silence.
-        early_hops: first hops of every example that are free of speech.
+        labels: [batch], 0 for silence, -1 for talk.
+        early_hops: first hops of every example, but talk, that are free of speech.
     """
-    last = functional.cross_entropy(logits[:, -1], labels)
+    talk = labels == TALK
+    total = functional.cross_entropy(logits[~talk, -1], labels[~talk]) if not talk.all() else logits.new_zeros(())
     quiet = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
     quiet[:, :early_hops] = True
+    quiet[talk] = False
     quiet[labels == 0] = True
-    if not quiet.any():
-        return last
-    early = logits[quiet]
-    return last + EARLY_WEIGHT * functional.cross_entropy(early, early.new_zeros(len(early), dtype=torch.long))
+    if quiet.any():
+        early = logits[quiet]
+        total = total + EARLY_WEIGHT * functional.cross_entropy(early, early.new_zeros(len(early), dtype=torch.long))
+    if talk.any():
+        no_keyword = logits[talk].log_softmax(-1)[..., :2].logsumexp(-1)
+        total = total - no_keyword.mean()
+    return total
 
 
 def prefetched(items: Iterator[Item]) -> Iterator[Item]:

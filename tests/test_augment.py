@@ -216,3 +216,19 @@ def test_silence_clips_hold_exact_zeros_near_silence_and_noise() -> None:
     rms = np.sqrt(np.mean(clips**2, 1))
     assert clips.dtype == np.float32 and np.abs(clips).max() <= 1
     assert (clips == 0).all(1).sum() >= 10 and ((rms > 0) & (rms < 1e-3)).sum() >= 10 and (rms > 0.01).sum() >= 10
+
+
+def test_excerpts_of_talk_are_pieces_of_it() -> None:
+    talk = torch.linspace(-0.5, 0.5, 60_000)
+    pieces = Augmenter((), 0, strengths=OFF).excerpts(talk, 40)
+    assert pieces.shape == (40, CONTEXT + 16000)
+    starts = ((pieces[:, 0] + 0.5) * 59_999).round().long()
+    assert all(torch.allclose(piece, talk[at : at + piece.numel()]) for piece, at in zip(pieces, starts, strict=True))
+    assert starts.unique().numel() > 30 and torch.equal(talk, torch.linspace(-0.5, 0.5, 60_000))
+
+
+def test_noise_is_laid_over_talk() -> None:
+    always = replace(OFF, noise_probability=1)
+    talk = 0.3 * torch.sin(torch.arange(60_000) / 3)
+    noisy = Augmenter((), 0, snr_db=(10.0, 10.0), strengths=always).excerpts(talk, 8)
+    assert ((noisy.square().mean(1) / talk.square().mean()) > 1.05).all()

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from recorded import record, speech_commands_set
 
 from kws_demo import data as data_module
-from kws_demo.data import Clips, SpeechData, load_data, parse_spec
+from kws_demo.data import Clips, SpeechData, load_data
 from kws_demo.synth import Spoken, split_voices, synthesise
 from toolkit.errors import MilliwiseError
 
@@ -194,21 +192,6 @@ def test_bad_arguments_are_one_clear_line(spec: str, said: str) -> None:
     with pytest.raises(MilliwiseError, match=said) as caught:
         load_data(spec, clips_per_word=10)
     assert str(caught.value).isprintable() and ": " in str(caught.value)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text() | st.text().map("synth:{}".format) | st.text().map("speech_commands:{}".format))
-@example("synth:")
-@example("synth::,")
-@example("synth:en:")
-def test_any_argument_is_understood_or_refused(spec: str) -> None:
-    try:
-        source = parse_spec(spec)
-    except MilliwiseError as error:
-        assert str(error).isprintable()
-    else:
-        assert source.kind in ("synth", "folder", "speech_commands")
-        assert source.kind != "synth" or len(source.words) >= 1
 
 
 def test_bad_folders_are_one_clear_line(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""What a data argument names: words to synthesise, a folder of recordings, or Speech Commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kws_demo.audio import printable
+from kws_demo.recordings import check_words
+from kws_demo.synth import base_voices, cache_folder
+from toolkit.errors import MilliwiseError
+
+FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data argument says: `kind` is "synth", "folder" or "speech_commands"."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+    language: str = "en"
+    path: Path = Path()
+
+
+def parse_spec(spec: str) -> Source:
+    """Understand a data argument: `synth:[LANGUAGE:]WORD,WORD,…`, an existing folder, or `speech_commands[:PATH]`.
+
+    Raises:
+        MilliwiseError: none of these, an unknown language, or words that cannot be labels.
+    """
+    shown = printable(spec)[:200]
+    scheme, colon, rest = spec.partition(":")
+    if not spec.isprintable():
+        raise MilliwiseError(f"the data '{shown}' has control characters: give {FORMS}")
+    if scheme == "synth" and colon:
+        language, colon, text = rest.rpartition(":")
+        words = tuple(word.strip() for word in text.split(","))
+        check_words(words, f"'{shown}'")
+        for word in words:
+            if not any(letter.isalnum() for letter in word):
+                raise MilliwiseError(f"espeak-ng cannot say '{printable(word)}': give words with letters")
+        base_voices(language.strip() if colon else "en")
+        return Source("synth", words, language.strip() if colon else "en")
+    if scheme == "speech_commands":
+        return Source("speech_commands", path=Path(rest) if rest else cache_folder() / "speech_commands")
+    if not _is_folder(spec):
+        raise MilliwiseError(f"there is no data '{shown}': give {FORMS}")
+    return Source("folder", path=Path(spec))
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return bool(text.strip()) and Path(text).is_dir()
+    except (OSError, ValueError):  # a name too long, or not a name
+        return False
