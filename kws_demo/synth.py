@@ -165,7 +165,7 @@ def _say(job: dict[str, Any], cached: bool = True) -> list[Spoken]:
     sounds = _cached(path, len(job["utterances"])) if cached else None
     if sounds is None:
         raw, rate_hz = _spoken_raw(job)
-        sounds = [_finish(sound, rate_hz, stretch) for sound, stretch in zip(raw, job["stretch"], strict=True)]
+        sounds = [finished(sound, rate_hz, stretch) for sound, stretch in zip(raw, job["stretch"], strict=True)]
         if cached:
             with contextlib.suppress(MilliwiseError):  # the cache saves time only: a full disk is no reason to stop
                 write_file(path, lambda aside: _save(aside, sounds))
@@ -185,7 +185,7 @@ def _spoken_raw(job: dict[str, Any]) -> tuple[list[np.ndarray], int]:
     return np.split(result["samples"], np.cumsum(result["lengths"])[:-1]), int(result["rate_hz"][0])
 
 
-def _finish(sound: np.ndarray, rate_hz: int, stretch: float) -> np.ndarray:
+def finished(sound: np.ndarray, rate_hz: int, stretch: float) -> np.ndarray:
     """Resample to 16 kHz (faster and higher for a stretch over 1) and bring to one loudness; int16 [samples]."""
     audio = soxr.resample(sound.astype(np.float32) / 32768, rate_hz * stretch, RATE_HZ) if len(sound) else sound
     rms, peak = (float(np.sqrt(np.mean(audio**2))), float(np.abs(audio).max())) if len(audio) else (0.0, 0.0)

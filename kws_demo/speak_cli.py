@@ -1,0 +1,81 @@
+"""The command `milliwise speak`: words said by the other synthesisers that are installed, as recordings to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli import FILE, json_option, report, seed_option
+
+if TYPE_CHECKING:  # this needs numpy, which help must not wait for
+    from kws_demo.synth import Spoken
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("-o", "output", type=FILE, required=True, help="The folder to write: DIR/WORD/SYNTHESISER-VOICE_N.wav.")
+@click.option("--takes", default=60, show_default=True, type=click.IntRange(1, 10_000), help="By every voice.")
+@click.option("--unknown", default=1000, show_default=True, type=click.IntRange(0, 100_000), help="Other words, once.")
+@click.option("--language", default="en", show_default=True, help="As in synth:LANGUAGE:WORD.")
+@seed_option
+@json_option
+def speak(
+    words: tuple[str, ...], output: Path, takes: int, unknown: int, language: str, seed: int, as_json: bool
+) -> None:
+    """Let flite and SVOX Pico, if they are installed, say WORDS, for `milliwise search --add DIR`.
+
+    Their voices are recorded people: a listener that learns from them beside espeak-ng hears people better. They speak
+    English, Pico also German, French, Italian and Spanish.
+    """
+    from exporters.metadata import UNKNOWN
+    from kws_demo.recordings import check_words
+    from kws_demo.synthesisers import installed_voices, say_often, say_once
+    from toolkit.files import require_writable
+    from toolkit.progress import progress
+
+    check_words(words, "WORDS")
+    voices = installed_voices(language)
+    require_writable(output / words[0] / "clip.wav")
+    clips = 0
+    with progress(
+        f"{len(voices)} voices say {len(words)} words", len(words) * takes * len(voices) + unknown
+    ) as advance:
+        for word, said in zip(words, say_often(words, takes, voices, seed), strict=True):
+            clips += _save(said, output / word)
+            advance(takes * len(voices))
+        others = _others(words, unknown, language, seed)
+        for first in range(0, len(others), 50):
+            said = say_once(others[first : first + 50], voices, seed + first)
+            clips += _save(said, output / UNKNOWN, first)
+            advance(len(said))
+    names = [f"{synthesiser}-{voice}" for synthesiser, voice in voices]
+    text = f"{clips} clips by {', '.join(names)} in {output}; next: milliwise search … --add {output}"
+    report(as_json, {"clips": clips, "voices": names, "folder": str(output)}, text)
+
+
+def _others(words: tuple[str, ...], count: int, language: str, seed: int) -> list[str]:
+    """Frequent words that do not sound like one of the words, each once or as often as needed."""
+    import numpy as np
+
+    from kws_demo.words import draw, unknown_words
+
+    if not count:
+        return []
+    return draw(unknown_words(words, language, seed)["train"].common, count, np.random.default_rng([seed, 13]))
+
+
+def _save(clips: list[Spoken], folder: Path, first: int = 0) -> int:
+    import io
+
+    import soundfile
+
+    from exporters.metadata import RATE_HZ
+    from toolkit.files import write_bytes
+
+    for number, clip in enumerate(clips, first + 1):
+        content = io.BytesIO()
+        soundfile.write(content, clip.audio, RATE_HZ, format="WAV", subtype="PCM_16")
+        write_bytes(folder / f"{clip.voice}_{number}.wav", content.getvalue())
+    return len(clips)
