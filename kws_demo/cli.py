@@ -11,6 +11,7 @@ from toolkit.cli import FILE, FilePath, Finite, json_option, report, seed_option
 
 FOLDER = FilePath(path_type=str)
 DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]."
+MOST_FINDINGS = 12  # about own recordings, that are told
 
 
 @click.command()
@@ -75,8 +76,11 @@ def search(
     from toolkit.profile import DeviceProfile
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
-    for line in check_added(Path(settings.add)) if settings.add is not None else ():
+    findings = check_added(Path(settings.add)) if settings.add is not None else []
+    for line in findings[:MOST_FINDINGS]:
         click.echo(line, err=True)
+    if len(findings) > MOST_FINDINGS:
+        click.echo(f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}", err=True)
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
     measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
     kept = bool(chosen["fits"])

@@ -69,6 +69,7 @@ def _others(words: tuple[str, ...], count: int, language: str, seed: int) -> lis
 def _save(clips: list[Spoken], folder: Path, first: int = 0) -> int:
     import io
 
+    import numpy as np
     import soundfile
 
     from exporters.metadata import RATE_HZ
@@ -76,6 +77,7 @@ def _save(clips: list[Spoken], folder: Path, first: int = 0) -> int:
 
     for number, clip in enumerate(clips, first + 1):
         content = io.BytesIO()
-        soundfile.write(content, clip.audio, RATE_HZ, format="WAV", subtype="PCM_16")
+        margin = min(RATE_HZ // 10, (RATE_HZ - len(clip.audio)) // 2)  # a word at the very edge counts as cut off
+        soundfile.write(content, np.pad(clip.audio, margin), RATE_HZ, format="WAV", subtype="PCM_16")
         write_bytes(folder / f"{clip.voice}_{number}.wav", content.getvalue())
     return len(clips)
