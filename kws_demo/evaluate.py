@@ -83,6 +83,19 @@ def threshold_for(others: ClipScores, accepted: int) -> float:
     return float(ranked[accepted]) if accepted < len(ranked) else 0.0
 
 
+def overconfidence(scores: ClipScores, right: NDArray[np.bool_]) -> list[float]:
+    """For each keyword, the mean score of the clips taken for it less the share of them that are `right` [N].
+
+    Near 0 for every keyword, a score means the same for all of them: the chance that the word was said. 0 where no
+    clip was taken for it.
+    """
+    gaps = []
+    for keyword in range(scores.peaks.shape[1]):
+        taken = scores.keyword == keyword
+        gaps.append(float((scores.score[taken] - right[taken]).mean()) if taken.any() else 0.0)
+    return gaps
+
+
 @dataclass(frozen=True)
 class Share:
     """A share of clips, with its 95 % interval by bootstrap over speakers."""

@@ -38,11 +38,28 @@ def test_the_card_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mon
         "loud" in card.sections["Accuracy on real people"]
         and "--data words" in card.sections["The command that trained it"]
     )
-    alarms = outcome["rows"][1]
+    even, alarms = outcome["rows"][1:3]
+    assert "loud" in even["reason"] and even["interval"][0] <= even["measured"] <= even["interval"][1]
     assert alarms["interval"][0] <= alarms["measured"] <= alarms["interval"][1]
 
 
-def test_quick_leaves_the_talk_out_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_recordings_nothing_is_measured_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "shipped", lambda: {"english": tmp_path / "none.onnx"})
     outcome = module.run(Results(tmp_path / "r.jsonl", resume=False), quick=True, recordings=tmp_path / "no", seed=0)
     assert outcome["rows"][0]["met"] is None and "no recordings" in outcome["rows"][0]["reason"]
+
+
+def test_quick_leaves_the_talk_out_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_listener.write(tmp_path / "loud.onnx")
+
+    def tested(_path: Path, _recordings: Path) -> module.Row:
+        return {"detected": {"share": 0.5, "low": 0.4, "high": 0.6, "clips": 9}, "overconfidence": {"loud": 0.1}}
+
+    known = module.Shipped("Loudness.", "", (module.ESPEAK,), "en", tested, (("detected", "loud"),), ("x",))
+    monkeypatch.setattr(module, "SHIPPED", {"loud": known})
+    monkeypatch.setattr(module, "shipped", lambda: {"loud": model})
+    outcome = module.run(Results(tmp_path / "r.jsonl", resume=False), quick=True, recordings=tmp_path, seed=0)
+    measured = {row["name"]: (row["measured"], row["reason"]) for row in outcome["rows"]}
+    assert measured["loud, loud"][0] == 0.5
+    assert measured["loud, synthetic talk: false alarms an hour"] == (None, "left out by --quick")
+    assert not model.with_suffix(".md").exists()  # no card without all of its figures

@@ -7,7 +7,7 @@ import pytest
 import tiny_listener
 
 from exporters.listener import Listener
-from kws_demo.evaluate import AFTER_S, GAP_S, ClipScores, score_clips, share_of, threshold_for
+from kws_demo.evaluate import AFTER_S, GAP_S, ClipScores, overconfidence, score_clips, share_of, threshold_for
 
 
 @pytest.fixture
@@ -46,3 +46,15 @@ def test_a_share_knows_its_speakers() -> None:
     many = share_of(right, [str(number) for number in range(100)])
     assert few.share == many.share == 0.5 and few.clips == 100
     assert few.high - few.low > many.high - many.low
+
+
+def test_a_score_that_is_the_chance_of_its_word_is_neither_over_nor_under_confident() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(0.1, 1.0, (2, 4000))
+    peaks = np.zeros((8000, 2))
+    peaks[:4000, 0], peaks[4000:, 1] = first, second
+    right = np.concatenate([rng.random(4000) < first, rng.random(4000) < np.clip(second - 0.3, 0, 1)])
+    even, over = overconfidence(ClipScores(peaks, np.zeros(8000, np.int64)), right)
+    assert abs(even) < 0.03 and over > 0.2
+    nobody = ClipScores(np.array([[0.9, 0.1]]), np.zeros(1, np.int64))
+    assert overconfidence(nobody, np.array([True])) == pytest.approx([-0.1, 0.0])

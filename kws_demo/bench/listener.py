@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exporters.listener import Listener
 from kws_demo.audio import read_wav
 from kws_demo.bench.rows import Results, machine, row
-from kws_demo.evaluate import ClipScores, score_clips, share_of, threshold_for
+from kws_demo.evaluate import ClipScores, overconfidence, score_clips, share_of, threshold_for
 from kws_demo.intervals import mean_interval
 from kws_demo.recordings import Recording, noise_files, read_clip, word_recordings
 from kws_demo.search import run_search
@@ -228,7 +228,13 @@ def keyword_figures(
         "own_threshold": own,
         "own_detected": float((right & (spoken.score > own)).mean()),
         "own_accepted": float((strange.score > own).mean()),
+        "overconfidence": _overconfidence([spoken, strange], [right, np.zeros(len(others), bool)], labels),
     }
+
+
+def _overconfidence(parts: Sequence[ClipScores], right: Sequence[NDArray[np.bool_]], labels: Sequence[str]) -> Row:
+    together = ClipScores(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("peaks", "labelled")))
+    return dict(zip(labels[2:], overconfidence(together, np.concatenate(right)), strict=True))
 
 
 def three_words(model: Path, recordings: Path) -> Row:
@@ -260,7 +266,11 @@ def arabic_words(model: Path, recordings: Path) -> Row:
     # The sets are of very different size: every label counts as often as its clips, and silence as a word's do.
     right = np.concatenate([heard.labelled == places, silent.labelled == 0])
     words = [each for each, is_core in zip(found, core, strict=True) if is_core]
-    return {"twelve": _figure(right, [*found, *quiet]), "core": _figure(between[core], words)}
+    return {
+        "twelve": _figure(right, [*found, *quiet]),
+        "core": _figure(between[core], words),
+        "overconfidence": _overconfidence([heard], [between], labels),
+    }
 
 
 def _silence(recordings: Path) -> list[tuple[Path, NDArray[np.float32]]]:
