@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from exporters.metadata import RATE_HZ
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import require_regular
 
 LOWEST_HZ, HIGHEST_HZ = 1000, 1_000_000
@@ -23,11 +23,6 @@ MAX_SECONDS = 4 * 3600
 CHUNK_SAMPLES = 1_000_000  # decoded at a time, over all channels
 UNKNOWN_SIZE = 0x7FFFF000  # a WAV header written into a pipe promises at least this much
 PIPE = "arecord -f S16_LE -r 16000 -c 1 | milliwise stream MODEL --stdin --rate 16000"
-
-
-def printable(text: object) -> str:
-    """Text from outside (a file, a device), safe on a terminal: what is not printable becomes an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def read_wav(path: Path) -> tuple[np.ndarray, list[str]]:

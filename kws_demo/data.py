@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from exporters.metadata import SILENCE, UNKNOWN
-from kws_demo.audio import printable
 from kws_demo.noises import silence_clips
 from kws_demo.plan import Plan
 from kws_demo.recordings import (
@@ -34,7 +33,7 @@ from kws_demo.running import running_speech
 from kws_demo.source import Source, parse_spec
 from kws_demo.synth import PARTS, excerpts, speak_sentences, split_voices, synthesise
 from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporters.metadata import UNKNOWN
-from kws_demo.audio import printable
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import require_regular
 
 MAX_BYTES = 16_000_000

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kws_demo.audio import PIPE, printable, reblock, resample
+from kws_demo.audio import PIPE, reblock, resample
 from kws_demo.quiet import quiet_c_stderr
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 
 RING_SECONDS, CHUNK_SECONDS = 4.0, 0.05  # each chunk costs some 0.4 ms in PortAudio, Python and here
 NAP_SECONDS, MOST_NAPS = 0.5, 10  # of waiting for audio

@@ -11,9 +11,8 @@ from typing import Any
 
 from exporters.metadata import ListenerMetadata
 from exporters.wire import read_model
-from kws_demo.audio import printable
 from kws_demo.decide import is_keyword
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import require_regular, write_bytes
 
 HEADINGS = (

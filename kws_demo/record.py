@@ -14,12 +14,12 @@ import numpy as np
 import soundfile
 
 from exporters.metadata import RATE_HZ, UNKNOWN
-from kws_demo.audio import printable, read_wav
+from kws_demo.audio import read_wav
 from kws_demo.clip_check import Finding, findings, measure
 from kws_demo.outliers import FEWEST, MANY_SPEAKERS, ONE_SPEAKER, outliers
 from kws_demo.recordings import MAX_CLIP_S, Recording, by_label, word_recordings
 from kws_demo.trim import strongest, surroundings, with_margin, words_in
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import write_bytes
 
 HOP = RATE_HZ // 20

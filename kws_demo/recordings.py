@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from exporters.metadata import UNKNOWN
-from kws_demo.audio import printable, read_wav
+from kws_demo.audio import read_wav
 from kws_demo.noises import CLIP_SAMPLES
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 
 ENDINGS = (".wav", ".flac", ".ogg")
 BACKGROUND = "_background_noise_"

@@ -93,8 +93,7 @@ class _Run:
         self.price: Price = price(graph, profile, self.budget)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
-        if self.target.name == "local":
-            require_same_machine(profile)
+        require_same_machine(profile, self.target)
         find_strategy(settings.strategy)
         if settings.device == "cuda" and not torch.cuda.is_available():
             raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kws_demo.audio import printable
 from kws_demo.recordings import check_words
-from kws_demo.synth import base_voices, cache_folder
-from toolkit.errors import MilliwiseError
+from kws_demo.synth import base_voices
+from toolkit.errors import MilliwiseError, printable
+from toolkit.files import cache_folder
 
 FORMS = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,WORD,…, a folder with a folder a word, or speech_commands[:PATH]"
 

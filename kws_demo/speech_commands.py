@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from exporters.metadata import UNKNOWN
-from kws_demo.audio import printable
 from kws_demo.recordings import BACKGROUND, Recording
 from kws_demo.torchaudio_compat import import_torchaudio
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SUBSETS = {"train": "training", "validation": "validation", "test": "testing"}

@@ -79,8 +79,8 @@ def stream(
 @json_option
 def devices(as_json: bool) -> None:
     """List the microphones and the known targets."""
-    from kws_demo.audio import printable
     from kws_demo.microphone import microphones
+    from toolkit.errors import printable
 
     found = microphones()
     lines = [

@@ -21,7 +21,7 @@ from exporters.metadata import RATE_HZ
 from kws_demo.espeak import base_voices, espeak_folder, pronounce, run_worker, unread
 from kws_demo.phonemes import segments
 from toolkit.errors import MilliwiseError
-from toolkit.files import write_file
+from toolkit.files import cache_folder, write_file
 
 LONGEST_S = 0.95
 RATES, PITCHES = (110, 261), (10, 96)  # words per minute; espeak-ng's scale of 0 to 99
@@ -118,11 +118,6 @@ def split_voices(language: str, seed: int) -> dict[str, tuple[str, ...]]:
     tenth = len(variants) // 10
     shares = dict(zip(PARTS, (variants[2 * tenth :], variants[:tenth], variants[tenth : 2 * tenth]), strict=True))
     return {part: tuple(f"{base}+{name}" for base in base_voices(language) for name in shares[part]) for part in PARTS}
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/milliwise`, or `~/.cache/milliwise`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "milliwise"
 
 
 def check_sayable(words: Sequence[str], language: str) -> None:

@@ -14,10 +14,9 @@ import numpy as np
 import soundfile
 
 from exporters.metadata import RATE_HZ
-from kws_demo.audio import printable
 from kws_demo.synth import LONGEST_S, STRETCH, Spoken, finished
 from kws_demo.trim import words_in
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 
 SPEED, PITCH = (0.7, 1.45), (0.88, 1.14)  # times the voice's own
 COPIES = 4  # of what was said once, at other lengths of the vocal tract

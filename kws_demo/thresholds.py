@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from exporters.listener import Listener
-from kws_demo.audio import printable
 from kws_demo.decide import check_thresholds
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json, write_json
 
 FORMAT = 1

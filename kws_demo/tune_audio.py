@@ -14,12 +14,12 @@ import soundfile
 
 from exporters.listener import Listener
 from exporters.metadata import RATE_HZ
-from kws_demo.audio import printable, reblock, wav_blocks_of
+from kws_demo.audio import reblock, wav_blocks_of
 from kws_demo.decide import Decider, Decision, is_keyword
 from kws_demo.noises import CLIP_SAMPLES, coloured
 from kws_demo.recordings import Recording, noise_files, read_clip, word_recordings
 from kws_demo.track import Track
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
 
 MOST_HOURS = 1000

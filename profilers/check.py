@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from profilers.bundle import BundleTarget
 from profilers.clock import CHECK_CALLS, time_paced, upper_quantile_rank
-from profilers.device import difference, fingerprint
+from profilers.device import difference
 from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.errors import MilliwiseError, ProfileMismatch
@@ -94,13 +95,17 @@ def _judge(values_ms: Sequence[float], budget: Budget, hop_ms: int, noisy: bool)
     return Check(p50, p95, p95_upper, p99, upper, calls, hop_ms, str(budget), upper <= budget.limit, noisy)
 
 
-def require_same_machine(profile: DeviceProfile) -> None:
-    """Refuse to measure here with the profile of another machine or runtime.
+def require_same_machine(profile: DeviceProfile, target: Target) -> None:
+    """Refuse to measure on a target with the profile of another machine or runtime; a bundle measures nothing more.
 
     Raises:
         ProfileMismatch: the first difference, with both values.
+        MilliwiseError: the target cannot be reached.
     """
-    if differs := difference(profile.fingerprint, fingerprint()):
+    if isinstance(target, BundleTarget):
+        return
+    if differs := difference(profile.fingerprint, target.fingerprint()):
+        where = "this one" if target.name == "local" else f"{target.name}, --on {target.name}"
         raise ProfileMismatch(
-            f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on this one"
+            f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on {where}"
         )

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import FILE, json_option, report, seed_option
 
+if TYPE_CHECKING:
+    from profilers.bundle import BundleTarget
+
 on_option = click.option(
-    "--on", "target", default=None, help="Where to measure: local. The default is the profile's target."
+    "--on", "target", default=None, help="Where to measure: local or ssh://HOST. The default is the profile's target."
 )
 
 
 @click.command()
 @click.argument("space")
 @click.option("-o", "output", type=FILE, required=True, help="The device profile to write (JSON).")
-@click.option("--on", "target", default="local", show_default=True, help="The device to measure.")
+@click.option(
+    "--on",
+    "target",
+    default="local",
+    show_default=True,
+    help="The device to measure: local, ssh://[USER@]HOST[:PORT], or bundle:FOLDER to carry there by hand.",
+)
+@click.option("--collect", type=FILE, help="The results.json that run.py in a bundle wrote on the device.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Threads of onnxruntime.")
 @click.option(
     "--hop-ms", default=200, show_default=True, type=click.IntRange(10, 2000), help="How often the listener is called."
@@ -25,15 +36,29 @@ on_option = click.option(
 @seed_option
 @json_option
 def profile(
-    space: str, output: Path, target: str, threads: int, hop_ms: int, resume: bool, seed: int, as_json: bool
+    space: str,
+    output: Path,
+    target: str,
+    collect: Path | None,
+    threads: int,
+    hop_ms: int,
+    resume: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Measure what every edge of SPACE costs on a device, and how wrong the prediction of whole networks is."""
+    from profilers.bundle import BundleTarget
     from profilers.profile import profile_device
     from profilers.target import parse_target
     from toolkit.files import remove_file, require_writable
     from toolkit.spaces import find_space
 
-    chosen, where = find_space(space), parse_target(target)
+    chosen, where = find_space(space), parse_target(target) if collect is None else BundleTarget.parse(target, collect)
+    if isinstance(where, BundleTarget) and collect is None:
+        with where.writing():
+            profile_device(chosen, where, threads=threads, hop_ms=hop_ms, seed=seed)
+        _report_bundle(where, as_json)
+        return
     require_writable(output)
     partial = output.with_name(output.name + ".partial")
     if not resume:
@@ -60,10 +85,21 @@ def profile(
     )
 
 
+def _report_bundle(bundle: BundleTarget, as_json: bool) -> None:
+    """Nothing is measured yet: what to do next."""
+    keys = ("profile", "edges", "distinct", "seconds", "noisy", "held_out")
+    report(
+        as_json,
+        {**dict.fromkeys(keys), "bundle": str(bundle.folder), "jobs": bundle.jobs},
+        f"{bundle.folder}: {bundle.jobs} jobs. Copy the folder to the device and run python3 run.py in it; carry the "
+        "results.json that it writes back, and repeat this command with --collect results.json.",
+    )
+
+
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--budget", required=True, help="Such as '2 ms' (paced p95) or '2 ms p50'.")
-@click.option("--on", "target", default="local", show_default=True, help="Where to measure.")
+@click.option("--on", "target", default="local", show_default=True, help="Where to measure: local or ssh://HOST.")
 @click.option("--hop-ms", type=click.IntRange(10, 2000), help="How often it is called; the model's own hop by default.")
 @click.option(
     "--calls", default=400, show_default=True, type=click.IntRange(59, 100_000), help="Calls, over two fresh processes."

@@ -18,10 +18,10 @@ from exporters.verify import Verification, verify
 from profilers.check import Check, check_budget, require_same_machine
 from profilers.clock import CHECK_CALLS
 from profilers.device import identity
-from profilers.target import parse_target
+from profilers.target import LocalTarget, parse_target
 from toolkit.budget import Budget
 from toolkit.costs import price
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, ProfileMismatch
 from toolkit.features import LogMel
 from toolkit.files import require_writable, write_file
 from toolkit.profile import DeviceProfile
@@ -62,7 +62,7 @@ def export_run(
             f"run {folder} has a hop of {selected.hop_ms} ms, its profile {profile.hop_ms}: search again"
         )
     if (on or profile.target) == "local":
-        require_same_machine(profile)
+        require_same_machine(profile, LocalTarget())
     network = selected.network
     assert isinstance(network.stem, LogMel)
     model = to_onnx(network, (1, selected.hop_ms * network.stem.spec.rate_hz // 1000), opset, ir)
@@ -126,7 +126,11 @@ def _measure(
     options: dict[str, Any] = {"hop_ms": hop_ms, "calls": calls, "threads": profile.threads, "profile": profile}
     try:
         target = parse_target(on or profile.target)
+        if target.name != "local":
+            require_same_machine(profile, target)
         return check_budget(content, limit, target, title="measuring the exported file", **options)
+    except ProfileMismatch:
+        raise
     except MilliwiseError:
         if on is None and profile.target != "local":
             return None

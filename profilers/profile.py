@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from exporters.front_end import log_mel_counts
 from exporters.onnx import OPSET, to_onnx, with_properties
 from profilers.clock import Timing, time_paced, time_tight
 from profilers.counts import count
-from profilers.device import fingerprint
 from profilers.latency import (
     SAMPLES_PER_MS,
     Fitted,
@@ -32,7 +32,7 @@ from profilers.latency import (
     spearman,
 )
 from profilers.partial import Partial
-from profilers.target import Target
+from profilers.target import PutOff, Target
 from toolkit.features import LogMel
 from toolkit.graph import Architecture
 from toolkit.layers import WindowHead
@@ -87,23 +87,26 @@ def profile_device(
     """
     effort = effort or Effort()
     begun = time.monotonic()
-    network = space.build(hop_ms=hop_ms).eval()
+    device = target.fingerprint()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same models every time: a bundle is recognised by them
+        network = space.build(hop_ms=hop_ms).eval()
     graph = network.graph
     asked = {"threads": threads, "hop_ms": hop_ms, "seed": seed, **dataclasses.asdict(effort)}
-    parts = Partial(partial, {"digest": graph.digest(), "target": target.name, "device": fingerprint(), **asked})
+    parts = Partial(partial, {"digest": graph.digest(), "target": target.name, "device": device, **asked})
     plan = _Plan(network, hop_ms, sample_networks(graph, effort.fitted + effort.held_out, seed), effort)
-    timings = _tight(plan, target, threads, seed, parts)
+    timings, paced = _measure(plan, target, threads, seed, parts)
     best = {name: timing.best_ms for name, timing in timings.items()}
     prior = priors(plan.work, best)
     same_as = {name: item.same_as for name, item in plan.work.items()}
     fitted_on, held_out = plan.networks[: effort.fitted], plan.networks[effort.fitted :]
     model = fit(graph, same_as, prior, fitted_on, [best[plan.name(kept)] for kept in fitted_on])
-    latency, paced_noisy = _latency(plan, model, best, target, threads, parts)
+    latency, paced_noisy = _latency(plan, model, best, paced)
     profile = DeviceProfile(
         space=space.name,
         digest=graph.digest(),
         target=target.name,
-        fingerprint=fingerprint(),
+        fingerprint=device,
         threads=threads,
         hop_ms=hop_ms,
         measured={"clock": "tight: least block median; paced: once per hop", "opset": OPSET, **asked},
@@ -133,6 +136,8 @@ class _Plan:
         by_size = sorted(self.networks[: effort.fitted], key=lambda kept: (len(kept), sorted(kept)))
         places = np.linspace(0, len(by_size) - 1, max(2, effort.paced - 1)).round().astype(int)
         self.paced = [*dict.fromkeys(by_size[place] for place in places), network.graph.full]
+        gap_ms = min(SHORT_GAP_MS, float(hop_ms))
+        self.paces = {"short": (gap_ms, effort.short_calls), "hop": (float(hop_ms), effort.hop_calls)}  # ms, calls
 
     def name(self, kept: Architecture) -> str:
         return self._names[kept]
@@ -153,61 +158,69 @@ class _Plan:
         return with_properties(to_onnx(*features_only(network, self.hop_ms)), {})
 
 
-def _tight(plan: _Plan, target: Target, threads: int, seed: int, parts: Partial) -> dict[str, Timing]:
-    """Everything timed back to back, in one run."""
+def _measure(
+    plan: _Plan, target: Target, threads: int, seed: int, parts: Partial
+) -> tuple[dict[str, Timing], list[dict[str, Any]]]:
+    """Everything timed: back to back in one run, then some networks at the pace of a stream.
 
-    def measure() -> dict[str, Any]:
-        title = f"timing {len(plan.context)} parts and {len(plan.networks)} networks"
-        rounds = plan.effort.rounds
-        found = time_tight(plan.models(), target, threads=threads, rounds=rounds, seed=seed, title=title)
-        return {name: dataclasses.asdict(timing) for name, timing in found.items()}
+    Raises:
+        PutOff: the target answers another day; it was asked for everything first.
+    """
+    put_off: list[PutOff] = []
 
-    return {name: Timing(**row) for name, row in parts.keep("tight", measure).items()}
+    def ask(name: str, measure: Callable[[], Any]) -> Any:
+        try:
+            return parts.keep(name, measure)
+        except PutOff as later:
+            put_off.append(later)
+
+    tight = ask("tight", functools.partial(_tight, plan, target, threads, seed))
+    paced = []
+    with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
+        for index, content in enumerate(plan.whole()):
+            paces = plan.paces.items()
+            rows = {
+                name: ask(f"paced {index} {name}", functools.partial(_paced, content, target, threads, *pace))
+                for name, pace in paces
+            }
+            paced.append(rows)
+            advance(1)
+    if put_off:
+        raise put_off[0]
+    return {name: Timing(**row) for name, row in tight.items()}, paced
+
+
+def _tight(plan: _Plan, target: Target, threads: int, seed: int) -> dict[str, Any]:
+    title = f"timing {len(plan.context)} parts and {len(plan.networks)} networks"
+    found = time_tight(plan.models(), target, threads=threads, rounds=plan.effort.rounds, seed=seed, title=title)
+    return {name: dataclasses.asdict(timing) for name, timing in found.items()}
+
+
+def _paced(content: bytes, target: Target, threads: int, pace_ms: float, calls: int) -> dict[str, Any]:
+    timing = time_paced(
+        content, target, hop_ms=pace_ms, gap_ms=pace_ms, calls=calls, processes=1, threads=threads, title=""
+    )
+    return {"values_ms": list(timing.values_ms), "noisy": timing.noisy}
 
 
 def _latency(
-    plan: _Plan, model: Fitted, best: Mapping[str, float], target: Target, threads: int, parts: Partial
+    plan: _Plan, model: Fitted, best: Mapping[str, float], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[LatencyModel, bool]:
-    """The maps from tight to paced and from the shortened gap to the hop, each network in a fresh process."""
-    gap_ms = min(SHORT_GAP_MS, float(plan.hop_ms))
-    rows = _paced(plan, gap_ms, target, threads, parts)
-    short = [np.asarray(row["short"]) for row in rows]
+    """The maps from tight to paced and from the shortened gap to the hop, and whether others disturbed the former."""
+    gap_ms, _calls = plan.paces["short"]
+    short = [np.asarray(row["short"]["values_ms"]) for row in rows]
     shortened = Line(0.0, 1.0)
     if gap_ms < plan.hop_ms:
-        at_hop = np.array([np.median(row["hop"]) for row in rows])
+        at_hop = np.array([np.median(row["hop"]["values_ms"]) for row in rows])
         shortened = relative_line(np.array([np.median(calls) for calls in short]), at_hop)
     whole = [best[f"whole {index}"] for index in range(len(rows))]
     lines, error = paced_lines(whole, [shortened.base + shortened.slope * calls for calls in short])
     graph = plan.network.graph
     front_end = [max(0.0, seen - model(graph, graph.live(kept))) for seen, kept in zip(whole, plan.paced, strict=True)]
-    noisy = sum(row["noisy"] for row in rows) > len(rows) / 4
+    noisy = sum(row["short"]["noisy"] for row in rows) > len(rows) / 4
     return LatencyModel(
         float(np.median(front_end)), model.base_ms, model.join_ms, lines, shortened, gap_ms, error
     ), noisy
-
-
-def _paced(plan: _Plan, gap_ms: float, target: Target, threads: int, parts: Partial) -> list[dict[str, Any]]:
-    """Calls of some whole files at the shortened gap and at the hop; the shortened ones tell whether it was noisy."""
-
-    def measure(content: bytes) -> dict[str, Any]:
-        timings = {
-            name: time_paced(
-                content, target, hop_ms=hop, gap_ms=hop, calls=calls, processes=1, threads=threads, title=""
-            )
-            for name, hop, calls in (
-                ("short", gap_ms, plan.effort.short_calls),
-                ("hop", float(plan.hop_ms), plan.effort.hop_calls),
-            )
-        }
-        noisy = {"noisy": timings["short"].noisy}
-        return {**{name: list(timing.values_ms) for name, timing in timings.items()}, **noisy}
-
-    rows = []
-    with progress(f"timing {len(plan.paced)} networks at the pace of a stream", len(plan.paced)) as advance:
-        for index, content in enumerate(plan.whole()):
-            rows.append(parts.keep(f"paced {index}", functools.partial(measure, content)))
-            advance(1)
-    return rows
 
 
 def judge(plan: _Plan, model: Fitted, best: Mapping[str, float], networks: Sequence[Architecture]) -> HeldOut:

@@ -249,7 +249,7 @@ def failure_told(name: str, models: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except FAILURES as failure:
-        emit("failed", model=name, reason=" ".join(str(failure).split())[:300])
+        emit("failed", model=name, reason=" ".join(str(failure).split())[-300:])
         models.pop(name, None)
 
 

@@ -11,29 +11,47 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from profilers import device
 from toolkit.errors import MilliwiseError
 
 RUNNER = Path(__file__).with_name("runner.py")
 SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
+TAKEN = ("job.json", "errors.txt", "runner.py")
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], object]
 
 
+class PutOff(MilliwiseError):
+    """The target wrote the job down for somebody to carry away: its events come another day."""
+
+
 class Target(Protocol):
     """A device that runs measuring jobs."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `parse_target` makes it of."""
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a cost measured there depends on, with the keys of `profilers.device.fingerprint`.
+
+        Raises:
+            MilliwiseError: the target cannot be reached, or cannot measure.
+        """
+        ...
 
     def run(self, job: Event, files: Mapping[str, bytes | Path], on_event: OnEvent) -> list[Event]:
         """Run the job beside its files (name in the job -> content) in a fresh process; every event, in order.
 
         Raises:
             MilliwiseError: the target cannot be reached, or the runner ended with an error or went silent.
+            PutOff: the target is one that answers another day.
         """
         ...
 
@@ -45,6 +63,9 @@ class LocalTarget:
 
     def __init__(self, silence_s: float = SILENCE_S) -> None:
         self.silence_s = silence_s
+
+    def fingerprint(self) -> dict[str, Any]:
+        return device.fingerprint()
 
     def run(self, job: Event, files: Mapping[str, bytes | Path], on_event: OnEvent) -> list[Event]:
         with _folder() as folder:
@@ -66,13 +87,34 @@ def parse_target(text: str) -> Target:
     """The target that `--on` names.
 
     Raises:
-        MilliwiseError: not a form that is known, or one that this version does not measure on.
+        MilliwiseError: not a form that is known.
     """
+    from profilers.bundle import BundleTarget  # targets of this protocol: they import it from here
+    from profilers.ssh import SshTarget
+
     if text == "local":
         return LocalTarget()
-    if text.startswith(("ssh://", "bundle:")):
-        raise MilliwiseError(f"this version measures on the local machine only, not on {text!r}: leave --on out")
+    if text.startswith("ssh://"):
+        return SshTarget.parse(text)
+    if text.startswith("bundle:"):
+        return BundleTarget.parse(text)
     raise MilliwiseError(f"unknown target {text!r}: use local, ssh://[USER@]HOST or bundle:FOLDER")
+
+
+def fingerprint_program() -> bytes:
+    """A program that tells what another device is in the words of this machine: the same file runs there."""
+    return Path(device.__file__).read_bytes() + b'\nprint(json.dumps({"event": "fingerprint", **fingerprint()}))\n'
+
+
+def require_plain(names: Iterable[str]) -> None:
+    """Refuse file names that would leave the folder of a job, or meet its other files.
+
+    Raises:
+        ValueError: the first such name.
+    """
+    for name in names:
+        if name != os.path.basename(name) or name in ("", "..", *TAKEN):
+            raise ValueError(f"{name!r} cannot name a model in a job")
 
 
 @contextlib.contextmanager
@@ -88,9 +130,8 @@ def _folder() -> Iterator[Path]:
 
 
 def _write(folder: Path, job: Event, files: Mapping[str, bytes | Path]) -> None:
+    require_plain(files)
     for name, content in files.items():
-        if name != os.path.basename(name) or name in ("", "..", "job.json", "errors.txt"):
-            raise ValueError(f"{name!r} cannot name a model in a job")
         if isinstance(content, bytes):
             (folder / name).write_bytes(content)
         else:
@@ -103,6 +144,7 @@ def _process(folder: Path, job: Event, errors: IO[bytes]) -> Iterator[subprocess
     """The runner in a process group of its own, which never outlives this block (Ctrl-C included)."""
     threads = str(job.get("threads", 1))
     settings = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    settings["TMPDIR"] = str(folder)  # what a library leaves there (onnxruntime does) goes with the folder
     process = subprocess.Popen(
         [sys.executable, "-I", str(RUNNER), str(folder)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8", errors="replace",

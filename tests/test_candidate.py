@@ -4,10 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import toy
 
 from kws_demo.candidate import Candidate, load_candidates, next_to_measure, prediction_error, save_candidates
+from kws_demo.measure import measure_candidate
 from profilers import export
+from profilers.bundle import BundleTarget
 from profilers.check import Check
+from toolkit.budget import Budget
 
 
 def candidate(accuracy: float, upper_ms: float, measured_ms: float | None = None) -> Candidate:
@@ -78,3 +82,12 @@ def test_a_third_measurement_decides_between_search_and_export(
     found = export._measured(b"", Budget.parse("1 ms"), selected, profile(), None, 400)
     assert found is not None and (found.kept, found.attempts) == (kept, attempts)
     assert found.first_upper_ms == (first if attempts == 2 else None)
+
+
+@pytest.mark.parametrize(("upper_ms", "fits"), [(0.9, True), (1.1, False)])
+def test_where_a_folder_is_carried_by_hand_the_prediction_decides(tmp_path: Path, upper_ms: float, fits: bool) -> None:
+    found, target = candidate(0.8, upper_ms), BundleTarget(tmp_path / "bundle")
+    network = toy.network()
+    budget, profile = Budget.parse("1 ms"), toy.profile()
+    measure_candidate(found, network, budget, toy.pricing(), profile, target, 59, "measuring")
+    assert found.fits is fits and found.measured_upper_ms is None and not found.check

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from spoken import recording, word
 
 from kws_demo import record_cli
+from kws_demo.cli import search
 from kws_demo.record import TRIES, check_added, save_take, speaker_name, take_of, takes_by, takes_in
 from kws_demo.record_cli import record
 from kws_demo.recordings import read_clip, speaker_of
@@ -296,3 +297,13 @@ def test_recording_and_its_help_do_not_wait_for_what_they_do_not_need() -> None:
     )
     assert result.stdout == "False False\n"
     assert isinstance(record, click.Command) and "--takes" in run("--help").output
+
+
+def test_search_tells_a_dozen_findings_and_counts_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kws_demo.record.check_added", lambda folder: [f"finding {number}" for number in range(40)])
+    profile = tmp_path / "none.json"
+    arguments = ["kws-ds", "--profile", str(profile), "--budget", "1 ms", "--data", "synth:yes", "--add", str(tmp_path)]
+    result = CliRunner().invoke(search, [*arguments, "-o", str(tmp_path / "run")])
+    lines = result.stderr.splitlines()
+    assert lines[:12] == [f"finding {number}" for number in range(12)]
+    assert lines[12] == f"28 findings more in {tmp_path}" and "finding 12" not in lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from tiny_onnx import counter
 
 from profilers import target
+from profilers.device import fingerprint
 from profilers.target import LocalTarget, parse_target
 from toolkit.errors import MilliwiseError
 
@@ -130,12 +130,15 @@ def test_no_place_for_the_models_is_one_line(monkeypatch, tmp_path):
         LocalTarget().run(JOB, {}, lambda event: None)
 
 
+def test_what_a_library_leaves_behind_goes_with_the_folder(folder, as_runner):
+    as_runner("import tempfile; open(os.path.join(tempfile.gettempdir(), 'left'), 'w').close()")
+    assert LocalTarget().run(JOB, {}, lambda event: None) == []
+
+
 def test_targets_are_parsed():
-    assert parse_target("local").name == "local"
-    assert os.path.isfile(target.RUNNER)
-    for text in ("ssh://pi@kitchen", "bundle:out"):
-        with pytest.raises(MilliwiseError, match="local machine only.*" + text):
-            parse_target(text)
+    for text in ("local", "ssh://pi@kitchen:2200", "bundle:out"):
+        assert parse_target(text).name == text
+    assert parse_target("local").fingerprint() == fingerprint()
     for text in ("", "Local", "pi@kitchen", "http://x"):
         with pytest.raises(MilliwiseError, match="use local, ssh://"):
             parse_target(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from toolkit.errors import MilliwiseError, MissingExtra
+from toolkit.errors import MilliwiseError, MissingExtra, printable
 
 GROUP = "milliwise.commands"
 EXTRA_OF = {"sounddevice": "mic"}
@@ -82,7 +82,7 @@ class _Failure(click.ClickException):
     exit_code = MilliwiseError.exit_code
 
     def __init__(self, message: str) -> None:
-        super().__init__(_printable(" ".join(message.split())))
+        super().__init__(printable(" ".join(message.split())))
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,13 +96,8 @@ def report(as_json: bool, result: dict[str, Any], text: str) -> None:
     try:
         if as_json:
             click.echo(json.dumps(result, allow_nan=False))
-        click.echo(_printable(text), err=as_json)
+        click.echo("\n".join(map(printable, text.split("\n"))), err=as_json)
     except BrokenPipeError:  # click ends quietly when nobody reads any more
         raise
     except OSError as error:
         raise MilliwiseError(f"cannot write the result: {error.strerror}; send the output elsewhere") from None
-
-
-def _printable(text: str) -> str:
-    """The text without anything that a hostile file name could do to a terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)

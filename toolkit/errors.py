@@ -24,3 +24,8 @@ class MissingExtra(MilliwiseError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this command needs the package {package}: pip install 'milliwise[{extra}]'")
+
+
+def printable(text: object) -> str:
+    """Text from outside (a file, a device), safe on a terminal: what is not printable becomes an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))

@@ -129,3 +129,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/milliwise`, or `~/.cache/milliwise`; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "milliwise"

@@ -1,0 +1,251 @@
+"""Runs the stand-alone runner on a device: fed over ssh (`serve`), or beside the jobs of a bundle (`python run.py`).
+
+Standard library only; it travels, so it imports nothing of ours. Whatever happens, the runner ends with this process,
+and nothing of what `serve` received stays on the device: it notices when the other end is gone, because that sends a
+byte every few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+CUT_S = 60  # the other end sends something at least every few seconds
+SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
+OLDEST_PYTHON = (3, 10)
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGALRM)
+
+
+class Stopped(Exception):
+    """Measuring cannot go on; the message says why."""
+
+
+class Cut(BaseException):
+    """The other end is gone, or wants us to end."""
+
+
+def serve() -> None:
+    """Receive files on standard input, run runner.py beside them, pass on what it prints, leave nothing behind.
+
+    Received: lines `{"file": NAME, "bytes": N}`, each followed by the content; then `{"run": {"threads": N,
+    "silence_s": S}}`; then a byte now and then. Said, beside the runner's own events, as lines `{"host": WORD, ...}`:
+    ready, received, ended (with the exit code and the last line of the errors), stopped (with the reason).
+    """
+    for number in SIGNALS:
+        signal.signal(number, _cut)
+    signal.alarm(CUT_S)
+    try:
+        say("ready")
+        try:
+            with own_folder() as folder:
+                asked = receive(folder)
+                with runner(folder / "runner.py", folder, asked["threads"]) as process:
+                    for chunk in heard(process, asked["silence_s"], [0]):
+                        tell(chunk)
+                    last = ended(process, folder)
+            say("ended", **last)
+        except Stopped as reason:
+            say("stopped", reason=str(reason))
+    except (Cut, BrokenPipeError):
+        pass  # nobody is there to be told
+
+
+def receive(folder: Path) -> dict[str, Any]:
+    """Write the files to the folder; what is asked for then."""
+    source = sys.stdin.buffer
+    for line in iter(source.readline, b""):
+        frame = json.loads(line)
+        if "run" in frame:
+            asked: dict[str, Any] = frame["run"]
+            return asked
+        try:
+            with (folder / os.path.basename(frame["file"])).open("wb") as file:
+                copy(source, file, frame["bytes"])
+        except OSError as error:
+            raise Stopped(f"cannot write to {folder}: {error.strerror}") from None
+    raise Cut
+
+
+def copy(source: Any, file: Any, left: int) -> None:
+    """Copy so many bytes, and say about once a second that they come in: on a slow link that takes its time."""
+    said = 0.0
+    while left:
+        chunk = source.read1(min(left, 65536))
+        if not chunk:
+            raise Cut
+        file.write(chunk)
+        left -= len(chunk)
+        signal.alarm(CUT_S)
+        if time.monotonic() - said > 1:
+            said = time.monotonic()
+            say("received")
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """A fresh folder, removed at the end; no signal interrupts that."""
+    try:
+        path = tempfile.mkdtemp(prefix="milliwise-")
+    except OSError as error:
+        raise Stopped(f"no temporary folder: {error.strerror}; set TMPDIR to a folder with free space") from None
+    try:
+        yield Path(path)
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        shutil.rmtree(path, ignore_errors=True)
+        signal.signal(signal.SIGALRM, _cut)
+
+
+@contextlib.contextmanager
+def runner(program: Path, folder: Path, threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A fresh process of the program in a process group of its own, which does not outlive this block."""
+    # What a library leaves in the folder for temporary files (onnxruntime does) is to go with ours.
+    settings = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    with (folder / "errors.txt").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(program), str(folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            env={**os.environ, **settings, "TMPDIR": str(folder)}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def heard(process: subprocess.Popen[bytes], silence_s: float, other_end: Sequence[int] = ()) -> Iterator[bytes]:
+    """What the process prints, in pieces, until it ends; meanwhile the other end has to be there.
+
+    Raises:
+        Stopped: it printed nothing for `silence_s` seconds.
+        Cut: the other end is gone.
+    """
+    assert process.stdout is not None
+    out = process.stdout.fileno()
+    until = time.monotonic() + silence_s
+    while True:
+        ready, _, _ = select.select([out, *other_end], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise Stopped(f"the runner said nothing for {silence_s:g} s: is a model stuck?")
+        for end in other_end:
+            if end in ready:
+                if not os.read(end, 4096):
+                    raise Cut
+                signal.alarm(CUT_S)
+        if out in ready:
+            chunk = os.read(out, 4096)
+            if not chunk:
+                return
+            until = time.monotonic() + silence_s
+            yield chunk
+
+
+def ended(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
+    """The exit code of a process that has closed its output (it is given a moment), and the last line of its errors."""
+    try:
+        code = process.wait(10)
+    except subprocess.TimeoutExpired:
+        raise Stopped("the runner did not end") from None
+    lines = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return {"code": code, "errors": lines[-1][:300] if lines else ""}
+
+
+def say(word: str, **facts: Any) -> None:
+    tell(json.dumps({"host": word, **facts}).encode() + b"\n")
+
+
+def tell(chunk: bytes) -> None:
+    """Write it all, unless the other end takes none of it for too long."""
+    while chunk:
+        chunk = chunk[os.write(1, chunk[:4096]) :]
+        signal.alarm(CUT_S)
+
+
+def _cut(_number: int, _frame: Any) -> None:
+    for number in SIGNALS:  # what is cleaned up now is not interrupted once more
+        signal.signal(number, signal.SIG_IGN)
+    raise Cut
+
+
+def run_bundle(bundle: Path) -> None:
+    """Run every job of a bundle that has no answer yet; results.json is complete after each of them.
+
+    Raises:
+        SystemExit: with the reason why it stopped.
+    """
+    plan = json.loads((bundle / "bundle.json").read_text())
+    try:
+        (seen,) = answers(bundle, "device.py", bundle / plan["jobs"][0]["folder"], 1)
+        results = begun(bundle / "results.json", {"format": 1, "plan": plan["sha256"], "fingerprint": seen})
+        done = {answer["folder"] for answer in results["jobs"]}
+        for number, job in enumerate(plan["jobs"], 1):
+            sys.stderr.write(f"job {number} of {len(plan['jobs'])}\n")
+            if job["folder"] not in done:
+                events = answers(bundle, "runner.py", bundle / job["folder"], job["threads"])
+                results["jobs"].append({**job, "events": events})
+                save(bundle / "results.json", results)
+    except Stopped as reason:
+        raise SystemExit(f"{reason}") from None
+    except OSError as error:
+        raise SystemExit(f"{error.filename or bundle}: {error.strerror}") from None
+    sys.stderr.write(f"{bundle / 'results.json'} is complete: carry it back, README.txt says what to do with it\n")
+
+
+def answers(
+    bundle: Path, program: str, folder: Path, threads: int, silence_s: float = SILENCE_S
+) -> list[dict[str, Any]]:
+    """The events that a program of the bundle prints about a job, but for those that tell of progress.
+
+    Raises:
+        Stopped: it ended with an error, or said nothing for too long.
+    """
+    with runner(bundle / program, folder, threads) as process:
+        text = b"".join(heard(process, silence_s))
+        last = ended(process, folder)
+    if last["code"]:
+        cure = "; python3 -m pip install onnxruntime" if "No module named" in last["errors"] else ""
+        raise Stopped(f"the runner ended with exit code {last['code']}: {last['errors']}{cure}")
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith(b'{"event": ')]
+    return [event for event in lines if event["event"] != "progress"]
+
+
+def begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """The results so far if they are of this bundle and this device, else none."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        results: dict[str, Any] = json.loads(path.read_bytes())
+        if {name: results[name] for name in head} == head:
+            return results
+    return {**head, "jobs": []}
+
+
+def save(path: Path, results: dict[str, Any]) -> None:
+    """Write aside, then rename: a full disk or a cut of the power leaves the results before."""
+    aside = path.with_name(path.name + ".new")
+    with aside.open("w") as file:
+        json.dump(results, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+if __name__ == "__main__":
+    if sys.version_info < OLDEST_PYTHON:
+        raise SystemExit(f"this is Python {sys.version.split()[0]}: run it with Python 3.10 or newer")
+    run_bundle(Path(__file__).resolve().parent)
