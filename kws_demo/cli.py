@@ -43,7 +43,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     default=10.0,
     show_default=True,
     type=Finite(0.05, 10_000),
-    help="Training time, at most 60 epochs; measuring comes on top.",
+    help="Training time; measuring comes on top.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option(
@@ -54,7 +54,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="Calls in each measurement of a candidate.",
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
-@click.option("--on", "target", help="Where to measure: local. The default is the profile's target.")
+@click.option("--on", "target", help="Where to measure: local or ssh://HOST. The default is the profile's target.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @seed_option
 @json_option

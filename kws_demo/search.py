@@ -93,7 +93,8 @@ class _Run:
         self.price: Price = price(graph, profile, self.budget)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
-        require_same_machine(profile, self.target)
+        if self.budget.metric == "latency_ms":  # nothing else is measured
+            require_same_machine(profile, self.target)
         find_strategy(settings.strategy)
         if settings.device == "cuda" and not torch.cuda.is_available():
             raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
@@ -231,9 +232,7 @@ class _Run:
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
         fitting = [index for index, candidate in enumerate(candidates) if candidate.fits]
         if not fitting:
-            fitting = [
-                min(range(len(candidates)), key=lambda index: candidates[index].measured_upper_ms or float("inf"))
-            ]
+            fitting = [min(range(len(candidates)), key=lambda index: self._excess(candidates[index]))]
         minutes = (1 - SEARCH_SHARE) * self.settings.minutes / len(fitting)
         networks = {}
         for number, index in enumerate(fitting):
@@ -249,6 +248,12 @@ class _Run:
             candidates[index].silence_heard = self.speech.hears_silence(network)
             networks[index] = network
         return networks
+
+    def _excess(self, candidate: Candidate) -> tuple[bool, float]:
+        """The lower the better: measured before predicted, then the cost, in the budget's unit."""
+        if self.budget.metric != "latency_ms":
+            return False, self.price(candidate.kept)
+        return candidate.measured_upper_ms is None, candidate.measured_upper_ms or candidate.predicted_upper_ms
 
     def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
         """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""

@@ -27,17 +27,22 @@ def speak(
     """Let flite and SVOX Pico, if they are installed, say WORDS, for `milliwise search --add DIR`.
 
     Their voices are recorded people: a listener that learns from them beside espeak-ng hears people better. They speak
-    English, Pico also German, French, Italian and Spanish.
+    English, Pico also German, French, Italian and Spanish. Name all words of the listener at once, for none of them may
+    be among the other words, and the --seed of the search, whose test words are then left out.
     """
     from exporters.metadata import UNKNOWN
     from kws_demo.recordings import check_words
     from kws_demo.synthesisers import installed_voices, say_often, say_once
+    from toolkit.errors import MilliwiseError
     from toolkit.files import require_writable
     from toolkit.progress import progress
 
     check_words(words, "WORDS")
     voices = installed_voices(language)
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise MilliwiseError(f"{output} exists and is not empty: name another folder, and all words at once")
     require_writable(output / words[0] / "clip.wav")
+    others = _others(words, unknown, language, seed)
     clips = 0
     with progress(
         f"{len(voices)} voices say {len(words)} words", len(words) * takes * len(voices) + unknown
@@ -45,7 +50,6 @@ def speak(
         for word, said in zip(words, say_often(words, takes, voices, seed), strict=True):
             clips += _save(said, output / word)
             advance(takes * len(voices))
-        others = _others(words, unknown, language, seed)
         for first in range(0, len(others), 50):
             said = say_once(others[first : first + 50], voices, seed + first)
             clips += _save(said, output / UNKNOWN, first)

@@ -88,21 +88,22 @@ def say_often(words: Sequence[str], takes: int, voices: Sequence[tuple[str, str]
     """
     for number, word in enumerate(words):
         rng = np.random.default_rng([seed, 11, number])
-        clips: list[Spoken] = []
-        for synthesiser, voice in voices:
-            settings = [(rng.uniform(*SPEED), rng.uniform(*PITCH)) for _ in range(-(-takes // COPIES))]
-            sounds = [_said(synthesiser, voice, word, speed, pitch) for speed, pitch in settings]
-            copies = [sounds[take // COPIES] for take in range(takes)]
-            clips += [_clip(sound, word, f"{synthesiser}-{voice}", float(rng.uniform(*STRETCH))) for sound in copies]
-        yield [clip for clip in clips if SHORTEST_S * RATE_HZ < len(clip.audio) <= LONGEST_S * RATE_HZ]
+        yield [clip for voice in voices for clip in _takes(word, takes, voice, rng)]
 
 
 def say_once(words: Sequence[str], voices: Sequence[tuple[str, str]], seed: int) -> list[Spoken]:
-    """Every word by one voice, drawn at random."""
+    """Every word by one voice, drawn at random as all else is."""
     rng = np.random.default_rng([seed, 12])
-    chosen = [voices[int(rng.integers(len(voices)))] for _ in words]
-    parts = (say_often([word], 1, [voice], seed) for word, voice in zip(words, chosen, strict=True))
-    return [clip for part in parts for clips in part for clip in clips]
+    return [clip for word in words for clip in _takes(word, 1, voices[int(rng.integers(len(voices)))], rng)]
+
+
+def _takes(word: str, count: int, voice: tuple[str, str], rng: np.random.Generator) -> list[Spoken]:
+    """Clips of a word by one voice: at a few speeds and pitches, each as vocal tracts of several lengths say it."""
+    settings = [(rng.uniform(*SPEED), rng.uniform(*PITCH)) for _ in range(-(-count // COPIES))]
+    sounds = [_said(*voice, word, speed, pitch) for speed, pitch in settings]
+    name = "-".join(voice)
+    clips = [_clip(sounds[take // COPIES], word, name, float(rng.uniform(*STRETCH))) for take in range(count)]
+    return [clip for clip in clips if SHORTEST_S * RATE_HZ < len(clip.audio) <= LONGEST_S * RATE_HZ]
 
 
 def _said(synthesiser: str, voice: str, word: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:

@@ -197,7 +197,8 @@ def test_profiles_that_do_not_fit_are_refused(profile_file: Path, tmp_path: Path
     [
         (("profile", "kws-dx", "-o", "p.json"), "kws-ds"),
         (("profile", "kws-ds", "-o", "p.json", "--hop-ms", "130"), "40 ms"),
-        (("profile", "kws-ds", "-o", "p.json", "--on", "ssh://pi"), "local"),
+        (("profile", "kws-ds", "-o", "p.json", "--on", "ssh://-pi"), "no address"),
+        (("profile", "kws-ds", "-o", "p.json", "--on", "pi@kitchen"), "use local"),
         (("check", "nothing.onnx", "--budget", "2 ms"), "nothing.onnx"),
         (("check", "nothing.onnx", "--budget", "2"), "unit"),
         (("export", "nowhere", "-o", "m.onnx"), "nowhere"),

