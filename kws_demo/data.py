@@ -46,7 +46,7 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # Of running speech, for each second of training clips, and at most. Without it a listener that hears words on their own
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
-SILENCE_PER_KEYWORD, FEWEST_SILENCE = 1.0, 16
+SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
 ADDED_SHARE, MOST_COPIES = 0.1, 20
 
 
