@@ -16,7 +16,7 @@ from typing import Any
 from profilers import host
 from profilers.events import Event, checked_event
 from profilers.target import RUNNER, OnEvent, PutOff, fingerprint_program, require_plain
-from toolkit.errors import MilliwiseError, printable
+from toolkit.errors import MilliwiseError, Unreachable, printable
 from toolkit.files import digest, read_json
 
 FORMAT = 1
@@ -78,7 +78,7 @@ class BundleTarget:
                 on_event(event)
             return events
         if self._aside is None:
-            raise MilliwiseError(
+            raise Unreachable(
                 f"{self.name} is carried by hand and measures whole profiles only: copy the model to the device and "
                 "run milliwise check there, or use --on ssh://HOST"
             )
@@ -156,7 +156,9 @@ class Answers:
                 events.setdefault(str(job["sha256"]), []).append(job["events"])
         except (KeyError, TypeError, ValueError) as error:
             why = f"no {error}" if isinstance(error, KeyError) else error
-            raise MilliwiseError(f"{path} is not what run.py writes ({printable(why)}): carry it back again") from None
+            raise MilliwiseError(
+                f"{path} is not what run.py writes ({printable(str(why)[:80])}): carry it back again"
+            ) from None
         return cls(path, seen, events)
 
     def take(self, name: str, models: Mapping[str, object]) -> list[Event]:

@@ -45,11 +45,9 @@ def examine(on: str = "local", threads: int = 1) -> dict[str, Verdict]:
 def _verdict(check: Check, on: str) -> Verdict:
     try:
         return check()
-    except MilliwiseError as error:  # of the target; its message ends with the cure, if there is a particular one
-        wrong, _, cure = str(error).rpartition("; ")
+    except MilliwiseError as error:  # of the target; the message says how to cure it where that is known
         local = "mend the faults above, or pip install --force-reinstall onnxruntime"
-        default = local if on == "local" else f"mend that, then try again: milliwise doctor --on {on}"
-        return Verdict(FAULT, wrong or str(error), cure if wrong else default)
+        return Verdict(FAULT, str(error), local if on == "local" else f"then try again: milliwise doctor --on {on}")
     except (OSError, ImportError) as error:  # this machine has no such file, or the base is incomplete
         return Verdict(NOTE, f"cannot look: {error}", "mend what else is wrong first")
 

@@ -11,7 +11,10 @@ from toolkit.errors import printable
 
 Event = dict[str, Any]
 MAX_TEXT = 1000  # characters
+MAX_NAME = 200  # characters of a text in a fingerprint
 MAX_DEPTH = 4
+MAX_ELEMENTS = 100_000  # numbers, texts, lists and objects in one event
+SHORTEST_MS = 1e-6  # a nanosecond, the step in which the runner tells times
 LONGEST_MS = 1e7  # the runner gives up on a model after a minute
 Rule = Callable[[Any], bool]
 
@@ -34,7 +37,7 @@ def parse_line(line: bytes) -> Event | None:
 
 
 def checked_event(event: object, models: Collection[str]) -> Event:
-    """An event of a job with these model files, its texts made printable.
+    """An event of a job with these model files, its texts made printable; of a fingerprint what is known of it only.
 
     Raises:
         ValueError: one short line; what is no such event, and why.
@@ -44,15 +47,19 @@ def checked_event(event: object, models: Collection[str]) -> Event:
     clean = {name: _plain(value, MAX_DEPTH) for name, value in _named(event)}
     rules = KNOWN.get(clean["event"], {})
     if bad := [name for name, rule in rules.items() if name not in clean or not rule(clean[name])]:
-        raise ValueError(f"an event {clean['event']!r} with a wrong {bad[0]}")
-    if "model" in clean and clean["model"] not in models:
-        raise ValueError(f"results for {str(clean['model'])!r}, which is not in the job")
+        raise ValueError(f"an event {_shown(clean['event'])!r} with a wrong {bad[0]}")
+    if "model" in clean and not (_is_text(clean["model"]) and clean["model"] in models):
+        raise ValueError(f"results for {_shown(clean['model'])!r}, which is not in the job")
+    if _elements(clean) > MAX_ELEMENTS:
+        raise ValueError(f"an event {_shown(clean['event'])!r} of more than {MAX_ELEMENTS} elements")
+    if clean["event"] == "fingerprint":
+        return {name: clean[name] for name in ("event", *rules)}
     return clean
 
 
 def _named(mapping: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     if bad := [name for name in mapping if not isinstance(name, str) or len(name) > MAX_TEXT]:
-        raise ValueError(f"the name {printable(bad[0])[:40]!r}")
+        raise ValueError(f"the name {_shown(bad[0])!r}")
     return [(printable(name), value) for name, value in mapping.items()]
 
 
@@ -62,7 +69,7 @@ def _plain(value: object, depth: int) -> Any:
         return value
     if isinstance(value, int | float):
         if not -1e18 < value < 1e18:  # false for NaN, too
-            raise ValueError(f"the number {str(value)[:40]}")
+            raise ValueError(f"the number {value}" if isinstance(value, float) else "a number that is too large")
         return value
     if isinstance(value, str) and len(value) <= MAX_TEXT:
         return printable(value)
@@ -71,6 +78,17 @@ def _plain(value: object, depth: int) -> Any:
     if isinstance(value, dict) and depth:
         return {name: _plain(each, depth - 1) for name, each in _named(value)}
     raise ValueError(f"a {type(value).__name__} that is too long or too deep")
+
+
+def _elements(value: object) -> int:
+    """How many values there are in it, itself included."""
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_elements, within))
+
+
+def _shown(value: object) -> str:
+    """For a line of an error: printable, and not long."""
+    return printable(str(value)[:40])[:40]
 
 
 def _refused(name: str) -> float:
@@ -88,7 +106,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    return _is_number(value) and 0 < value < LONGEST_MS
+    return _is_number(value) and SHORTEST_MS <= value < LONGEST_MS
 
 
 def _is_share(value: Any) -> bool:
@@ -103,15 +121,40 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_NAME
+
+
+def _are_sizes(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= 20
+        and all(map(_is_name, value))
+        and _each(_is_count, 0)(list(value.values()))
+    )
+
+
 def _each(rule: Rule, least: int = 1) -> Rule:
     return lambda value: isinstance(value, list) and len(value) >= least and all(map(rule, value))
 
 
-# What our side relies on in each kind of event; other kinds and other values pass as they are, but plain.
+# What our side relies on in each kind of event; other kinds and other values pass as they are, but plain. Of a
+# fingerprint nothing else passes: it goes into profiles and exported files, beside values of our own.
 KNOWN: dict[str, dict[str, Rule]] = {
     "host": {"code": lambda value: value is None or isinstance(value, int), "errors": _is_text, "reason": _is_text},
     "environment": {"onnxruntime": _is_text},
-    "fingerprint": {"cpu_model": _is_text, "cores": _is_count, "architecture": _is_text, "onnxruntime": _is_text},
+    "fingerprint": {
+        "cpu_model": _is_name,
+        "cores": _is_count,
+        "architecture": _is_name,
+        "memory_bytes": _is_count,
+        "cache_bytes": _are_sizes,
+        "governor": lambda value: value is None or _is_name(value),
+        "os": _is_name,
+        "kernel": _is_name,
+        "python": _is_name,
+        "onnxruntime": _is_name,
+    },
     "progress": {"done": lambda value: _is_number(value) and value >= 0, "total": _is_time},
     "tight": {
         "model": _is_text,

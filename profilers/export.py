@@ -21,7 +21,7 @@ from profilers.device import identity
 from profilers.target import LocalTarget, parse_target
 from toolkit.budget import Budget
 from toolkit.costs import price
-from toolkit.errors import MilliwiseError, ProfileMismatch
+from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.features import LogMel
 from toolkit.files import require_writable, write_file
 from toolkit.profile import DeviceProfile
@@ -115,7 +115,9 @@ def _measured(
     if found is None or found.kept or not (isinstance(before, dict) and before.get("kept") is True):
         return found
     third = _measure(content, budget, selected.hop_ms, profile, on, calls)
-    return third and replace(third, attempts=found.attempts + third.attempts, first_upper_ms=found.upper_ms)
+    if third is None:
+        return found
+    return replace(third, attempts=found.attempts + third.attempts, first_upper_ms=found.upper_ms)
 
 
 def _measure(
@@ -129,10 +131,8 @@ def _measure(
         if target.name != "local":
             require_same_machine(profile, target)
         return check_budget(content, limit, target, title="measuring the exported file", **options)
-    except ProfileMismatch:
-        raise
-    except MilliwiseError:
-        if on is None and profile.target != "local":
+    except Unreachable:
+        if on is None:  # the profile's own: what it predicts holds, the listener is only not measured
             return None
         raise
 
@@ -165,10 +165,10 @@ def _metadata(
         predicted_ms=_predicted_ms(selected, profile),
         measured_ms=times,
         device={
+            **profile.fingerprint,
             "target": profile.target,
             "threads": profile.threads,
             "identity": identity(profile.fingerprint),
-            **profile.fingerprint,
         },
         versions={
             "milliwise": _own_version(),

@@ -24,7 +24,7 @@ from typing import Any
 CUT_S = 60  # the other end sends something at least every few seconds
 SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
 OLDEST_PYTHON = (3, 10)
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGALRM)
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 class Stopped(Exception):
@@ -172,10 +172,9 @@ def say(word: str, **facts: Any) -> None:
 
 
 def tell(chunk: bytes) -> None:
-    """Write it all, unless the other end takes none of it for too long."""
+    """Write it all. That it can be written is no sign of life: a dead link takes a lot before it is full."""
     while chunk:
         chunk = chunk[os.write(1, chunk[:4096]) :]
-        signal.alarm(CUT_S)
 
 
 def _cut(_number: int, _frame: Any) -> None:
@@ -190,11 +189,14 @@ def run_bundle(bundle: Path) -> None:
     Raises:
         SystemExit: with the reason why it stopped.
     """
-    plan = json.loads((bundle / "bundle.json").read_text())
+    for each in SIGNALS:
+        if signal.getsignal(each) != signal.SIG_IGN:  # which nohup asks for
+            signal.signal(each, _cut)
     try:
+        plan = planned(bundle / "bundle.json")
         (seen,) = answers(bundle, "device.py", bundle / plan["jobs"][0]["folder"], 1)
         results = begun(bundle / "results.json", {"format": 1, "plan": plan["sha256"], "fingerprint": seen})
-        done = {answer["folder"] for answer in results["jobs"]}
+        done = set(folders(results["jobs"]))
         for number, job in enumerate(plan["jobs"], 1):
             sys.stderr.write(f"job {number} of {len(plan['jobs'])}\n")
             if job["folder"] not in done:
@@ -203,6 +205,8 @@ def run_bundle(bundle: Path) -> None:
                 save(bundle / "results.json", results)
     except Stopped as reason:
         raise SystemExit(f"{reason}") from None
+    except Cut:
+        raise SystemExit("ended from outside; run it again: it goes on where it was") from None
     except OSError as error:
         raise SystemExit(f"{error.filename or bundle}: {error.strerror}") from None
     sys.stderr.write(f"{bundle / 'results.json'} is complete: carry it back, README.txt says what to do with it\n")
@@ -226,12 +230,47 @@ def answers(
     return [event for event in lines if event["event"] != "progress"]
 
 
+def planned(path: Path) -> dict[str, Any]:
+    """What is to be done.
+
+    Raises:
+        Stopped: it is damaged.
+    """
+    try:
+        plan: dict[str, Any] = json.loads(path.read_bytes())
+        if plan["sha256"] and folders(plan["jobs"]) and all(isinstance(job["threads"], int) for job in plan["jobs"]):
+            return plan
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise Stopped(f"{path} is damaged: copy the folder of the bundle here once more")
+
+
+def folders(jobs: Any) -> list[str]:
+    """Of jobs as they stand in a file.
+
+    Raises:
+        TypeError, KeyError: they are no list of jobs.
+    """
+    if not isinstance(jobs, list) or not all(isinstance(job["folder"], str) for job in jobs):
+        raise TypeError
+    return [job["folder"] for job in jobs]
+
+
 def begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
-    """The results so far if they are of this bundle and this device, else none."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    """The results so far if they are of this bundle and this device, else none.
+
+    Raises:
+        Stopped: they are damaged.
+    """
+    try:
         results: dict[str, Any] = json.loads(path.read_bytes())
+        folders(results["jobs"])
         if {name: results[name] for name in head} == head:
             return results
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Stopped(f"{path} is damaged: remove it, and run this again") from None
     return {**head, "jobs": []}
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from profilers import host, ssh_failures
+from profilers.dialogue import Dialogue
 from profilers.events import Event, checked_event, parse_line
-from profilers.talk import Talk
-from profilers.target import RUNNER, SILENCE_S, OnEvent, fingerprint_program, require_plain
+from profilers.host import SILENCE_S
+from profilers.target import RUNNER, OnEvent, fingerprint_program, require_plain
 from toolkit.errors import MilliwiseError, printable
 
 HOST = Path(host.__file__)
@@ -118,18 +119,18 @@ class SshTarget:
         """Send the files, run runner.py of them; its events, every one checked."""
         hearing = _Hearing(self.name, models, on_event)
         with self._connected() as process:
-            talk = Talk(process, _outgoing(files, threads, self.silence_s), self.silence_s + PATIENCE_S)
+            dialogue = Dialogue(process, _outgoing(files, threads, self.silence_s), self.silence_s + PATIENCE_S)
             try:
-                for line in talk.lines():
+                for line in dialogue.lines():
                     hearing.line(line)
+                    if hearing.ready:
+                        dialogue.ready()
             except ValueError as error:
                 raise MilliwiseError(f"{self.name} answers with {error}: is it the device you mean?") from None
-            except TimeoutError:
-                raise MilliwiseError(
-                    f"{self.name} said nothing for {talk.patience_s:g} s: is it still there?"
-                ) from None
-            code = talk.ended()
-        self._require_well(hearing, code, talk.errors())
+            except TimeoutError as error:
+                raise MilliwiseError(f"{self.name} {error}: is it still there?") from None
+            code = dialogue.ended()
+        self._require_well(hearing, code, dialogue.errors())
         return hearing.events
 
     def _require_well(self, hearing: _Hearing, code: int, errors: list[str]) -> None:

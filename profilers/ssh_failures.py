@@ -6,16 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, Unreachable
 
 LOADS_ALL = "1.18"  # the first onnxruntime that loads all that milliwise can write: up to opset 21 and IR 10
 TOO_OLD = re.compile(r"max supported IR version: \d+|till opset \d+")
 NO_MODULE = re.compile(r"No module named '(numpy|onnxruntime)\b")
 # The first that fits a line of ssh's standard error; {name} is the target, {login} what to type after `ssh`.
-ON_THE_WAY = (
+NOT_REACHED = (
     (r"^ssh: Could not resolve hostname", "{name}: nobody knows that name; check it, or give an address"),
     (r"^ssh: connect to .*: Connection refused", "{name} refuses the connection: is sshd running there, on that port?"),
-    (r"^ssh: connect to |timed out", "{name} cannot be reached ({line}): is it on, and in this network?"),
+    (
+        r"^(ssh: connect to |Connection timed out|Timeout, server)",
+        "{name} cannot be reached ({line}): is it on, and in this network?",
+    ),
+)
+REACHED = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key of {name} has changed: if it was set up anew, run ssh-keygen -R {key}, then ssh {login} once and "
@@ -36,11 +41,15 @@ ON_THE_WAY = (
 
 
 def on_the_way(name: str, login: str, key: str, code: int, errors: Sequence[str]) -> MilliwiseError:
-    """The host never said that it is ready. Args: as in ON_THE_WAY; the exit code and the last errors of ssh."""
-    for pattern, words in ON_THE_WAY:
-        for line in errors:
-            if re.search(pattern, line):
-                return MilliwiseError(words.format(name=name, login=login, key=key, line=line[:200]))
+    """The host never said that it is ready: `Unreachable` where nobody answers, else what is to be mended.
+
+    Args: as in the tables above; the exit code and the last errors of ssh.
+    """
+    for kind, table in ((Unreachable, NOT_REACHED), (MilliwiseError, REACHED)):
+        for pattern, words in table:
+            for line in errors:
+                if re.search(pattern, line):
+                    return kind(words.format(name=name, login=login, key=key, line=line[:200]))
     if code == 127:
         return MilliwiseError(f"{name} has no python3: install Python 3.10 or newer on it")
     why = f": {errors[-1][:200]}" if errors else ""
@@ -59,14 +68,12 @@ def on_the_device(name: str, last: Mapping[str, Any]) -> MilliwiseError:
     return MilliwiseError(f"the runner on {name} crashed with exit code {code}" + (f": {errors}" if errors else ""))
 
 
-def in_the_middle(name: str, code: int, errors: Sequence[str]) -> MilliwiseError:
+def in_the_middle(name: str, code: int, errors: Sequence[str]) -> Unreachable:
     """The host was ready, and was heard no more before the runner ended."""
     why = f" ({errors[-1][:200]})" if errors else ""
     if code in (255, -1):
-        return MilliwiseError(
-            f"the connection to {name} was cut in the middle{why}: run it again, profile with --resume"
-        )
-    return MilliwiseError(f"measuring on {name} was ended from outside, exit code {code}{why}: run it again")
+        return Unreachable(f"the connection to {name} was cut in the middle{why}: run it again, profile with --resume")
+    return Unreachable(f"measuring on {name} was ended from outside, exit code {code}{why}: run it again")
 
 
 def require_loadable(name: str, failed: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:

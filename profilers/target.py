@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from profilers import device
+from profilers.events import Event
+from profilers.host import SILENCE_S
 from toolkit.errors import MilliwiseError
 
 RUNNER = Path(__file__).with_name("runner.py")
-SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
 TAKEN = ("job.json", "errors.txt", "runner.py")
 
-Event = dict[str, Any]
 OnEvent = Callable[[Event], object]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,15 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_profile import junk, places
+from test_target import is_running
 from tiny_onnx import counter
 
-from profilers import device, profile
+from profilers import device, host, profile
 from profilers.bundle import BundleTarget, job_digest
 from profilers.profile import Effort
 from profilers.target import PutOff, parse_target
 from toolkit.cli import main
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.profile import DeviceProfile
 
 TINY = Effort(fitted=6, held_out=3, paced=3, short_calls=10, hop_calls=3, rounds=2)
@@ -113,6 +116,57 @@ def test_what_fails_on_the_device_is_one_line(tmp_path: Path) -> None:
     assert len(json.loads((folder / "results.json").read_text())["jobs"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("bundle.json", None, "bundle.json: No such file"),
+        ("bundle.json", "{}", "bundle.json is damaged: copy the folder"),
+        ("bundle.json", '{"sha256": "0", "jobs": [{"folder": "0001"}]}', "bundle.json is damaged"),
+        *[
+            ("results.json", text, "results.json is damaged: remove it")
+            for text in ("", "[]", "{}", "[" * 10_000, '{"jobs": "x"}', '{"jobs": {}}', '{"jobs": [{"folder": []}]}')
+        ],
+    ],
+)
+def test_a_damaged_file_on_the_device_is_one_line(tmp_path: Path, name: str, content: str | None, told: str) -> None:
+    write(tmp_path / "bundle")
+    if content is None:
+        (tmp_path / "bundle" / name).unlink()
+    else:
+        (tmp_path / "bundle" / name).write_text(content)
+    if name == "results.json":
+        with pytest.raises(host.Stopped, match=told):
+            host.begun(tmp_path / "bundle" / name, {"format": 1})
+    else:
+        failed = run(tmp_path / "bundle")
+        assert failed.returncode == 1 and told in failed.stderr and len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_ended_on_the_device_ends_its_runner_and_is_one_line(tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "bundle"
+    write(folder)
+    (folder / "runner.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1], 'new').write_text(str(os.getpid()))\n"
+        "pathlib.Path(sys.argv[1], 'new').rename(pathlib.Path(sys.argv[1], 'pid'))\n"
+        "time.sleep(60)"
+    )
+    before = signal.signal(number, lambda *_: None)  # so that it is not ignored, as it is where nohup runs the tests
+    process = subprocess.Popen([sys.executable, str(folder / "run.py")], stderr=subprocess.PIPE, text=True)
+    signal.signal(number, before)
+    until = time.monotonic() + 60
+    while not (folder / "0001" / "pid").exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and errors.splitlines()[1:] == [
+        "ended from outside; run it again: it goes on where it was"
+    ]
+    assert not is_running(int((folder / "0001" / "pid").read_text()))
+
+
 def test_the_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     target = BundleTarget(tmp_path / "bundle")
     with pytest.raises(KeyboardInterrupt), target.writing():
@@ -136,7 +190,7 @@ def test_the_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 def test_a_bundle_does_not_measure_by_itself(tmp_path: Path) -> None:
     target = parse_target(f"bundle:{tmp_path}")
     assert target.name == f"bundle:{tmp_path}"
-    with pytest.raises(MilliwiseError, match="carried by hand"):
+    with pytest.raises(Unreachable, match="carried by hand"):
         target.run(JOBS[0], FILES, lambda event: None)
     for text in ("bundle:", "bundle:\x1b[2J"):
         with pytest.raises(MilliwiseError, match="bundle:FOLDER"):
@@ -157,6 +211,8 @@ def test_a_bundle_does_not_measure_by_itself(tmp_path: Path) -> None:
         (("jobs", 0, "sha256"), "\x1b[2J"),
         (("fingerprint", "cores"), "four"),
         (("fingerprint", "event"), "paced"),
+        (("fingerprint", "os"), "x" * 300),
+        (("fingerprint", "cache_bytes"), {"L1": "large"}),
         (("fingerprint",), None),
     ],
 )
@@ -179,6 +235,13 @@ def test_any_change_is_refused_or_harmless(answered: Path, tmp_path: Path, data:
         holder[key] = copy.deepcopy(data.draw(junk))
     message = taken(content, tmp_path)
     assert message is None or message.isprintable()
+
+
+def test_a_fingerprint_brings_nothing_else_along(answered: Path, tmp_path: Path) -> None:
+    content = json.loads(answered.read_text())
+    content["fingerprint"] |= {"target": "local", "threads": 64, "identity": "0" * 12}
+    (tmp_path / "edited.json").write_text(json.dumps(content))
+    assert collected(tmp_path / "edited.json").fingerprint() == device.fingerprint()
 
 
 def test_no_results(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ class Device:
         (Device(), OK, "abacus, onnxruntime 1.31.1, governor None; a model runs in 4.0 µs", ""),
         (Device(governor="ondemand"), NOTE, "governor ondemand", "cpupower"),
         (Device(onnxruntime="1.9.0"), FAULT, "onnxruntime 1.9.0", "onnxruntime>=1."),
-        (Device("it is asleep; wake it up"), FAULT, "it is asleep", "wake it up"),
+        (Device("it is asleep; wake it up"), FAULT, "it is asleep; wake it up", "try again"),
         (Device("it said nothing"), FAULT, "it said nothing", "--on ssh://device"),
     ],
 )

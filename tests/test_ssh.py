@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+import toy
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,13 +26,14 @@ from test_target import is_running
 from tiny_onnx import counter
 
 from profilers import device as device_module
-from profilers import host, profile, ssh, talk
+from profilers import dialogue, export, host, profile, ssh
 from profilers.clock import time_paced
 from profilers.profile import Effort
 from profilers.ssh import SshTarget
 from profilers.target import LocalTarget, parse_target
+from toolkit.budget import Budget
 from toolkit.cli import main
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.profile import DeviceProfile
 
 JOB = {
@@ -243,6 +246,46 @@ def test_an_endless_answer(device: Device) -> None:
 
 
 @needs_sshd
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("echo Welcome", "was not ready within 1 s"), ('echo \'{"host": "ready"}\'; printf x', "said nothing for 1 s")],
+    ids=["before it is ready", "in the middle of a line"],
+)
+def test_who_only_drips_is_not_waited_for(
+    device: Device, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    monkeypatch.setattr(dialogue, "READY_S", 1.0 if "Welcome" in said else 60.0)
+    monkeypatch.setattr(ssh, "PATIENCE_S", 60.0 if "Welcome" in said else 0.0)
+    drip = (
+        "for i in $(seq 99); do echo more; sleep 0.1; done"
+        if "Welcome" in said
+        else "for i in $(seq 99); do printf x; sleep 0.1; done"
+    )
+    at = device.start(ForceCommand=f"{said}; {drip}")
+    assert told in refused(replace(at, silence_s=1.0))
+
+
+@needs_sshd
+def test_an_export_goes_without_a_device_that_is_away_and_with_no_other_fault(device: Device) -> None:
+    away = SshTarget("127.0.0.1", port=device.port)
+    made = replace(toy.profile(), target=away.name, fingerprint=device_module.fingerprint())
+
+    def measured(on: str | None = None, content: bytes = FILES["a.onnx"], calls: int = 60) -> object:
+        return export._measure(content, Budget.parse("200 ms"), 200, made, on, calls)
+
+    assert measured() is None
+    with pytest.raises(MilliwiseError, match="refuses the connection"):  # it was asked for by name
+        measured(away.name)
+    device.start()
+    for options, told in (({"calls": 5}, "5 calls cannot bound"), ({"content": b"no model"}, "cannot time")):
+        with pytest.raises(MilliwiseError, match=told):
+            measured(**options)  # type: ignore[arg-type]
+    device.trust(None)
+    with pytest.raises(MilliwiseError, match="host key"):
+        measured()
+
+
+@needs_sshd
 def test_a_login_script_that_prints_does_no_harm(device: Device, as_runner: Callable[[str], None]) -> None:
     as_runner('print(\'a driver says hello\'); print(\'{"event": "load", "foreign": []}\')')
     target = device.start(ForceCommand=f'echo Welcome; PATH="{device.path}"; eval "$SSH_ORIGINAL_COMMAND"')
@@ -284,11 +327,13 @@ def test_ctrl_c_leaves_nothing(device: Device, as_runner: Callable[[str], None])
 def test_the_device_notices_that_nobody_is_there_any_more(
     device: Device, as_runner: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A link that is dead without a word: here a connection that stays open, but without our sign of life."""
-    as_runner(TALKS + "time.sleep(60)")
+    """A link that is dead without a word: here one that takes all that is said, but without our sign of life."""
+    as_runner(
+        TALKS + "for _ in range(200): print(json.dumps({'event': 'load', 'foreign': []}), flush=True); time.sleep(0.1)"
+    )
     (tmp_path / "hasty.py").write_text(Path(host.__file__).read_text().replace("CUT_S = 60", "CUT_S = 2"))
     monkeypatch.setattr(ssh, "HOST", tmp_path / "hasty.py")
-    monkeypatch.setattr(talk, "HEARTBEAT_S", 1000.0)
+    monkeypatch.setattr(dialogue, "HEARTBEAT_S", 1000.0)
     seen: list[dict] = []
     with pytest.raises(MilliwiseError, match="ended from outside"):
         device.start().run(JOB, FILES, seen.append)
@@ -357,7 +402,7 @@ def test_signs_of_life_keep_a_long_job_alive(
     as_runner("time.sleep(3)\n" + TALKS)
     (tmp_path / "hasty.py").write_text(Path(host.__file__).read_text().replace("CUT_S = 60", "CUT_S = 2"))
     monkeypatch.setattr(ssh, "HOST", tmp_path / "hasty.py")
-    monkeypatch.setattr(talk, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(dialogue, "HEARTBEAT_S", 0.2)
     assert len(device.start().run(JOB, FILES, lambda event: None)) == 1
 
 
@@ -455,8 +500,13 @@ def test_words_of_ssh_are_told_apart() -> None:
     lines = {
         "ssh: connect to host a port 22: Connection timed out": "cannot be reached",
         "ssh: connect to host a port 22: No route to host": "cannot be reached",
+        "Connection timed out during banner exchange": "cannot be reached",
         "kex_exchange_identification: Connection closed by remote host": "does not speak ssh",
         "Connection closed by 10.0.0.1 port 22": "does not speak ssh",
     }
     for line, told in lines.items():
-        assert told in str(on_the_way("ssh://a", "a", "a", 255, [line])), json.dumps(line)
+        error = on_the_way("ssh://a", "a", "a", 255, [line])
+        assert told in str(error), json.dumps(line)
+        assert isinstance(error, Unreachable) == (told == "cannot be reached")
+    banner = ["Sessions here have timed out after an hour.", "a: Permission denied (publickey)."]
+    assert "ssh-copy-id" in str(on_the_way("ssh://a", "a", "a", 255, banner))

@@ -19,6 +19,10 @@ class ProfileMismatch(MilliwiseError):
     """The device profile was made for another graph, machine, thread count or runtime."""
 
 
+class Unreachable(MilliwiseError):
+    """A target cannot be reached now: what is to be measured there has to wait."""
+
+
 class MissingExtra(MilliwiseError):
     """A command needs a package that is not installed."""
 

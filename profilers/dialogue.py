@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import subprocess
@@ -13,18 +14,19 @@ from collections.abc import Iterable, Iterator
 from toolkit.errors import printable
 
 HEARTBEAT_S = 5.0
+READY_S = 60.0  # for logging in and for starting what talks to us, however much is said meanwhile
 MAX_LINE_BYTES = 4_000_000
 MAX_BYTES = 64_000_000
 MAX_ERROR_BYTES = 8_192
 CHUNK_BYTES = 65_536
 
 
-class Talk:
+class Dialogue:
     """One loop, no threads. The process has its three streams as unbuffered pipes.
 
     Args:
         outgoing: what is sent; after that a byte now and then says that we are still here.
-        patience_s: for how long neither may anything be taken nor anything be said.
+        patience_s: for how long no whole line may come; bytes that drip in without one do not count.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], outgoing: Iterable[bytes], patience_s: float) -> None:
@@ -33,18 +35,23 @@ class Talk:
         self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
         self._outgoing = deque(memoryview(piece) for piece in outgoing if piece)
         self._error_bytes = b""
-        self._moved = self._beat = time.monotonic()
+        self._heard = self._beat = time.monotonic()
+        self._deadline = self._heard + READY_S
         os.set_blocking(self.stdin.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.stdin, selectors.EVENT_WRITE)
         self._selector.register(self.stdout, selectors.EVENT_READ)
         self._selector.register(self.stderr, selectors.EVENT_READ)
 
+    def ready(self) -> None:
+        """The one we want to talk to is there: from now on only patience counts."""
+        self._deadline = math.inf
+
     def lines(self) -> Iterator[bytes]:
         """Every line that comes, until the process closes its output.
 
         Raises:
-            TimeoutError: nothing moved for too long.
+            TimeoutError: what took too long, as in "said nothing for 9 s".
             ValueError: a line is too long, or all of them are.
         """
         rest, heard_bytes = b"", 0
@@ -53,6 +60,8 @@ class Talk:
             heard_bytes += len(chunk)
             if len(rest) > MAX_LINE_BYTES or heard_bytes > MAX_BYTES:
                 raise ValueError("more than anybody would say")
+            if lines:
+                self._heard = time.monotonic()
             yield from lines
         if rest:
             yield rest
@@ -85,14 +94,15 @@ class Talk:
                 self._hear_error()
             else:
                 came = os.read(self.stdout.fileno(), CHUNK_BYTES) or None
-                self._moved = time.monotonic()
         now = time.monotonic()
         if not self._outgoing and now - self._beat > HEARTBEAT_S:
             self._beat = now
             with contextlib.suppress(OSError):  # full, or closed: reading will tell
                 os.write(self.stdin.fileno(), b".")
-        if now - self._moved > self.patience_s:
-            raise TimeoutError
+        if now > self._deadline:
+            raise TimeoutError(f"was not ready within {READY_S:g} s")
+        if now - self._heard > self.patience_s:
+            raise TimeoutError(f"said nothing for {self.patience_s:g} s")
         return came
 
     def _send(self) -> None:
@@ -103,7 +113,6 @@ class Talk:
         except OSError:  # it has ended: what it said last tells why
             self._outgoing.clear()
         else:
-            self._moved = time.monotonic()
             self._outgoing[0] = self._outgoing[0][sent:]
             if not self._outgoing[0]:
                 self._outgoing.popleft()
