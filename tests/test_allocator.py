@@ -16,12 +16,12 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 def steps():
     for _ in range(10):
-        torch.ones(8_000_000)
+        torch.ones(12_000_000)
 def faults():
     thread = threading.Thread(target=steps)  # batches come from a thread of their own
     thread.start()
-    steps()
     thread.join()
+    steps()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 first = faults()
 print(faults() - first)
