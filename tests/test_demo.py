@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demo_leaves_what_it_promises(quick: None, tmp_path: Path) -> None:
-    result = module.run_demo(tmp_path, minutes=3.3, data="synth:yes,no", budget="80 ms", seed=0)
+    result = module.run_demo(tmp_path, minutes=3.5, data="synth:yes,no", budget="80 ms", seed=0)
     assert {"profile", "model", "budget_kept", "accuracy", "report"} <= result.keys()
     assert result["budget_kept"] is True and 0 < result["measured_p95_ms"] < 80
     assert Listener.open(Path(result["model"])).labels == ["_silence_", "_unknown_", "yes", "no"]
