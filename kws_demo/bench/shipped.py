@@ -94,7 +94,7 @@ def computer_word(model: Path, recordings: Path) -> Row:
     """The wake word in clips of about three seconds, against another wake word and single words."""
     found = word_recordings(recordings / "wakewords") + word_recordings(recordings / "keywords_en30")
     # These recordings name no speakers, so every clip stands for itself.
-    words = [Recording(each.path, each.label, str(each.path)) for each in found if each.label == "computer"]
+    words = [Recording(each.path, each.label, each.path.name) for each in found if each.label == "computer"]
     others = [each for each in found if each.label != "computer"]
     return keyword_figures(model, words, others, round(0.05 * len(others)), lambda path: read_wav(path)[0])
 
