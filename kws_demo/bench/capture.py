@@ -28,6 +28,7 @@ main()
 PEOPLE = re.compile(r" *-?[0-9.]+ s (  ?\S|in \d+ hops)")  # beside JSON: a detection, the summary
 REPOSITORY = Path(__file__).parents[2]
 LAST_SECONDS = 3.0  # a sound server plays and records with delay
+FIRST_SECONDS = 1.0  # a stream that was just opened does not deliver yet
 WAYS: dict[str, tuple[Callable[[PulseAudio], None], Callable[[PulseAudio], None]]] = {
     "source unloaded": (PulseAudio.unplug, PulseAudio.plug),
     "server killed": (PulseAudio.stop, PulseAudio.start),
@@ -138,6 +139,8 @@ def unplugged(model: Path, wav: Path, folder: Path, way: str) -> tuple[int, Hear
         streaming.await_that("word that the microphone is gone", lambda: "unplugged" in streaming.said())
         come_back(server)
         streaming.await_that("word that the microphone is back", lambda: "is back" in streaming.said())
+        streaming.await_that("the microphone", server.is_recorded)
+        time.sleep(FIRST_SECONDS)
         server.play(wav)
         time.sleep(LAST_SECONDS)
         return before, streaming.finish(interrupt=True)
