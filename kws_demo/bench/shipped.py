@@ -49,12 +49,12 @@ NOISE = {
 }
 FLITE = {
     "name": "speech by flite 2.2: awb, kal16, rms, slt",
-    "license": "MIT-like (Carnegie Mellon University)",
-    "attribution": "flite, and the speakers of CMU ARCTIC",
+    "license": "BSD-like, of Carnegie Mellon University; parts under other free licences",
+    "attribution": "flite, Carnegie Mellon University",
 }
 PICO = {
     "name": "speech by SVOX Pico: en-US, en-GB",
-    "license": "Apache-2.0",
+    "license": "Apache-2.0; the voice data come without their source",
     "attribution": "SVOX Pico, SVOX AG",
 }
 SEARCH = (
