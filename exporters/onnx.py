@@ -1,13 +1,13 @@
 """The one place that writes ONNX: a super-network, or any part of one, as a graph with explicit streaming state.
 
-The graph is built from our own modules with a table of writers, not traced: it is deterministic, quick enough to export
-hundreds of candidates for profiling, and every initialiser carries the name of the parameter it was folded from.
+Our own modules have writers, which know their streaming state: a table that others extend with `write.register`. Any
+other module is stateless, and traced (exporters/traced.py). Both are deterministic, quick enough to export hundreds of
+candidates for profiling, and name every initialiser after its layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
 
@@ -18,104 +18,69 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from exporters.front_end import write_log_mel
+from exporters.graph_writer import OPSET, GraphWriter, Value
+from exporters.traced import OWN_WRITER, write_traced
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
-from toolkit.layers import CausalConv, WindowHead
+from toolkit.layers import CausalConv, RecentColumns, WindowHead
 from toolkit.supernet import SuperNetwork
 
-OPSET = 17
 IR_VERSION = 8
 MIN_ONNXRUNTIME = "1.17"  # the oldest release this package runs on; opset 17 and IR 8 would load in 1.12
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor in the graph: its name and shape, the batch of one included."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass
-class GraphWriter:
-    """Collects nodes, initialisers and states; the writers below append to it."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    states: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    _constants: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)
-
-    def node(self, operator: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
-        """Append a node with one output and return the output's name."""
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, value: NDArray[Any] | Sequence[int] | float, dtype: type) -> str:
-        """A structural constant (indices, limits): a node, shared by its value; parameters are initialisers."""
-        array: NDArray[Any] = np.asarray(value, dtype)
-        key = (array.dtype.str, array.tobytes(), array.shape)
-        if key not in self._constants:
-            self._constants[key] = self.node("Constant", [], value=numpy_helper.from_array(array))
-        return self._constants[key]
-
-    def parameter(self, name: str, array: NDArray[np.float32]) -> str:
-        """An initialiser of that name."""
-        self.initializers[name] = np.ascontiguousarray(array, np.float32)
-        return name
-
-    def state(self, name: str, shape: tuple[int, ...]) -> str:
-        """Declare a state and return its input; its output `state_out_<name>` is to be written by a node."""
-        self.states[name] = shape
-        return f"state_in_{name}"
-
-    def last(self, value: str, count: int, axis: int, output: str) -> str:
-        """The last `count` entries along an axis."""
-        limits = [
-            self.constant([-count], np.int64),
-            self.constant([2**31 - 1], np.int64),
-            self.constant([axis], np.int64),
-        ]
-        return self.node("Slice", [value, *limits], output)
-
-    def remember(self, name: str, value: Value, count: int, axis: int) -> Value:
-        """`value` preceded by the last `count` entries of the hops before, which are kept in the state `name`."""
-        if count == 0:
-            return value
-        shape = list(value.shape)
-        fresh, shape[axis] = shape[axis], count
-        before = self.state(name, tuple(shape))
-        shape[axis] = count + fresh
-        joined = Value(self.node("Concat", [before, value.name], axis=axis), tuple(shape))
-        # The shorter source is sliced: with enough new columns the joined tensor need not exist first.
-        self.last(value.name if fresh >= count else joined.name, count, axis, f"state_out_{name}")
-        return joined
 
 
 @singledispatch
 def write(module: nn.Module, writer: GraphWriter, value: Value, scope: str) -> Value:
     """Append the streaming form of `module` and return its output. `scope` prefixes the names of its parameters.
 
+    A module without a writer of its own is traced.
+
     Raises:
-        MilliwiseError: there is no writer for that type of module.
+        MilliwiseError: it cannot be traced, or layers with writers are in it, whose state a trace would drop.
     """
-    raise MilliwiseError(f"no ONNX writer for {type(module).__name__} at {scope!r}: register one in exporters/onnx.py")
+    if layers := _with_writers(module):
+        raise MilliwiseError(
+            f"cannot export {type(module).__name__} at {scope!r}: it holds {type(layers[0]).__name__}, whose streaming "
+            f"state a trace would drop; make it an nn.Sequential, or {OWN_WRITER}"
+        )
+    return write_traced(module, writer, value, scope)
+
+
+_default = write.dispatch(object)
+
+
+def _with_writers(module: nn.Module) -> list[nn.Module]:
+    """The layers anywhere in a module that have writers, other than containers and identities."""
+    others = {write.dispatch(kind) for kind in (object, nn.Identity, nn.Sequential)}
+    return [layer for layer in module.modules() if layer is not module and write.dispatch(type(layer)) not in others]
+
+
+def _require_forward(module: nn.Module, kind: type[nn.Module], scope: str) -> None:
+    if type(module).forward is not kind.forward:
+        raise MilliwiseError(
+            f"cannot export {type(module).__name__} at {scope!r}: it computes otherwise than {kind.__name__}, whose "
+            f"writer it has; {OWN_WRITER}"
+        )
 
 
 @write.register
 def _identity(module: nn.Identity, writer: GraphWriter, value: Value, scope: str) -> Value:
-    return value
+    return value if type(module).forward is nn.Identity.forward else _default(module, writer, value, scope)
 
 
 @write.register
 def _sequential(module: nn.Sequential, writer: GraphWriter, value: Value, scope: str) -> Value:
-    for index, child in enumerate(module):
-        value = write(child, writer, value, f"{scope}.{index}")
+    if type(module).forward is not nn.Sequential.forward or not _with_writers(module):
+        return _default(module, writer, value, scope)  # as a whole: BatchNorm is folded
+    for name, child in module._modules.items():
+        assert child is not None
+        value = write(child, writer, value, f"{scope}.{name}")
     return value
 
 
 @write.register
 def _log_mel(module: LogMel, writer: GraphWriter, value: Value, scope: str) -> Value:
+    _require_forward(module, LogMel, scope)
     spec = module.spec
     if value.shape[1] % spec.hop_samples:
         raise MilliwiseError(f"a hop of {value.shape[1]} samples is no multiple of {spec.hop_samples}: change the hop")
@@ -137,6 +102,7 @@ def folded(module: CausalConv) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 @write.register
 def _causal_conv(module: CausalConv, writer: GraphWriter, value: Value, scope: str) -> Value:
+    _require_forward(module, CausalConv, scope)
     conv = module.conv
     (kernel_bands, kernel_columns), (stride_bands, stride_columns) = conv.kernel_size, conv.stride
     padding = int(conv.padding[0])
@@ -160,7 +126,18 @@ def _causal_conv(module: CausalConv, writer: GraphWriter, value: Value, scope: s
 
 
 @write.register
+def _recent_columns(module: RecentColumns, writer: GraphWriter, value: Value, scope: str) -> Value:
+    _require_forward(module, RecentColumns, scope)
+    if value.shape[3] != module.hop_columns:
+        raise MilliwiseError(
+            f"a hop of {value.shape[3]} columns does not fit the network, made for {module.hop_columns}: change the hop"
+        )
+    return writer.remember("columns", value, module.window_columns - module.hop_columns, axis=3)
+
+
+@write.register
 def _window_head(module: WindowHead, writer: GraphWriter, value: Value, scope: str) -> Value:
+    _require_forward(module, WindowHead, scope)
     channels, columns = value.shape[1], value.shape[3]
     window = writer.remember("window", value, max(0, module.window_columns - columns), axis=3).name
     if columns > module.window_columns:
@@ -181,17 +158,18 @@ def to_onnx(
 
     Args:
         network: every live edge is written, with BatchNorm folded by its running statistics.
-        input_shape: (1, hop_samples) with a log-mel stem, whose input is named `audio`; else the shape of one hop of
-            features, batch of one included, named `features`.
+        input_shape: of one call, batch of one included. With two dimensions, (1, hop_samples), the input is named
+            `audio`; else `features`.
         opset: ONNX operator set, 17 or newer.
         ir: ONNX file version.
 
     Returns:
-        A model with states `state_in_<name>`/`state_out_<name>` that start as zeros, output `scores` with a
-        `WindowHead` and `output` without.
+        A model with states `state_in_<name>`/`state_out_<name>` that start as zeros, and one output: `scores`, softmax
+        [1, labels], with a `WindowHead`, or where any other head makes logits [1, labels] or [1, 1, labels] of audio;
+        else `output`, what the head gives.
     """
-    writer = GraphWriter()
-    source = Value("audio" if isinstance(network.stem, LogMel) else "features", input_shape)
+    writer = GraphWriter(opset)
+    source = Value("audio" if len(input_shape) == 2 else "features", input_shape)
     features = write(network.stem, writer, source, "stem")
 
     def add(_node: str, values: Sequence[Value]) -> Value:
@@ -206,12 +184,21 @@ def to_onnx(
         network.graph.full, features, lambda edge, module, value: write(module, writer, value, edge.name), add
     )
     result = write(network.head, writer, sink, "head")
-    if result.name != "scores":
-        result = Value(writer.node("Identity", [result.name], "output"), result.shape)
-    return _model(writer, source, result, opset, ir)
+    return _model(writer, source, _result(writer, source, result), ir)
 
 
-def _model(writer: GraphWriter, source: Value, result: Value, opset: int, ir: int) -> onnx.ModelProto:
+def _result(writer: GraphWriter, source: Value, head: Value) -> Value:
+    """The output of the model, from that of the head."""
+    if head.name == "scores":
+        return head
+    if source.name != "audio" or head.shape[:-1] not in ((1,), (1, 1)):
+        return Value(writer.node("Identity", [head.name], "output"), head.shape)
+    shape = (1, head.shape[-1])
+    logits = head.name if head.shape == shape else writer.node("Reshape", [head.name, writer.constant(shape, np.int64)])
+    return Value(writer.node("Softmax", [logits], "scores", axis=1), shape)
+
+
+def _model(writer: GraphWriter, source: Value, result: Value, ir: int) -> onnx.ModelProto:
     def info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
@@ -223,7 +210,7 @@ def _model(writer: GraphWriter, source: Value, result: Value, opset: int, ir: in
         [info(result.name, result.shape), *(info(f"state_out_{name}", shape) for name, shape in states)],
         [numpy_helper.from_array(array, name) for name, array in writer.initializers.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="milliwise")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", writer.opset)], producer_name="milliwise")
     model.ir_version = ir
     return model
 

@@ -17,7 +17,7 @@ from torch import nn
 from exporters.listener import Listener, session_options
 from exporters.onnx import folded, to_onnx, with_properties
 from toolkit.errors import MilliwiseError
-from toolkit.features import LogMel
+from toolkit.features import log_mel_of
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv, WindowHead
 from toolkit.progress import progress
@@ -98,8 +98,11 @@ def check_initializers(model: onnx.ModelProto, network: SuperNetwork) -> int:
     Raises:
         MilliwiseError: one is missing, superfluous or of another value.
     """
-    expected = dict(_parameters(network))
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    shape = tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim)
+    again = to_onnx(network, shape, model.opset_import[0].version)
+    # What a trace or a writer of others makes of a layer is known to it alone; ours are computed here, too.
+    expected = {**_initializers(again), **dict(_parameters(network))}
+    found = _initializers(model)
     if odd := sorted(expected.keys() ^ found.keys()):
         raise MilliwiseError(
             f"export refused: initialiser {odd[0]} is {'missing' if odd[0] in expected else 'of no live layer'}"
@@ -108,6 +111,10 @@ def check_initializers(model: onnx.ModelProto, network: SuperNetwork) -> int:
         if not np.array_equal(array, found[name]):
             raise MilliwiseError(f"export refused: initialiser {name} differs from the layer it was folded from")
     return len(found)
+
+
+def _initializers(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def _parameters(network: SuperNetwork) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -143,19 +150,20 @@ def _difference(listener: Listener, network: SuperNetwork, audio: NDArray[np.flo
 
 def _feature_difference(network: SuperNetwork, hop: int) -> float:
     """Of the log-mel features alone, hop by hop with explicit state, against the torch front-end."""
-    if not isinstance(network.stem, LogMel):
+    stem = log_mel_of(network.stem)
+    if stem is None:
         return 0.0
     graph = Graph((Edge("stem", "audio", "features"),), "audio", "features")
-    alone = SuperNetwork(graph, {"stem": nn.Identity()}, network.stem, nn.Identity())
+    alone = SuperNetwork(graph, {"stem": nn.Identity()}, stem, nn.Identity())
     session = onnxruntime.InferenceSession(with_properties(to_onnx(alone, (1, hop)), {}), session_options())
     worst = 0.0
     for signal in signals(8 * hop):
-        state = np.zeros((1, network.stem.spec.history_samples), np.float32)
+        state = np.zeros((1, stem.spec.history_samples), np.float32)
         parts = []
         for start in range(0, len(signal), hop):
             part, state = session.run(None, {"audio": signal[None, start : start + hop], "state_in_audio": state})
             parts.append(part)
-        whole = network.stem(torch.from_numpy(signal)[None]).numpy()
+        whole = stem(torch.from_numpy(signal)[None]).numpy()
         worst = max(worst, float(np.abs(np.concatenate(parts, 3) - whole).max()))
     return worst
 

@@ -25,10 +25,11 @@ _WRITTEN = (
     " Sin Slice Softmax Squeeze Sub Transpose"
 )
 _FURTHER = (
-    "Abs And ArgMax AveragePool BatchNormalization Clip ConvInteger DequantizeLinear DynamicQuantizeLinear Equal Exp"
-    " Flatten GRU Gather Greater GreaterOrEqual HardSigmoid HardSwish If LSTM LeakyRelu Less LessOrEqual MatMulInteger"
-    " MaxPool Neg Not Or Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMax ReduceMean ReduceMin ReduceSum Sigmoid"
-    " Split Sqrt Tanh Unsqueeze Where"
+    "Abs And ArgMax AveragePool BatchNormalization Clip ConvInteger DepthToSpace DequantizeLinear"
+    " DynamicQuantizeLinear Elu Equal Erf Exp Flatten Floor GRU Gather Gelu GlobalMaxPool Greater GreaterOrEqual"
+    " HardSigmoid HardSwish If InstanceNormalization LSTM LayerNormalization LeakyRelu Less LessOrEqual LogSoftmax"
+    " MatMulInteger MaxPool Mish Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear Reciprocal ReduceL2"
+    " ReduceMax ReduceMean ReduceMin ReduceSum Round Selu Shape Sigmoid Sign Softplus Split Sqrt Tanh Unsqueeze Where"
 )
 OPERATORS = frozenset(f"{_WRITTEN} {_FURTHER}".split())
 DTYPE_OF = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}  # TensorProto.DataType
@@ -165,7 +166,7 @@ def _walk_graph(graph: Fields, depth: int) -> None:
         _check_domain(node, 7)
         operator = _text(node, 4)
         if operator not in OPERATORS:
-            raise WireError(f"it uses the operator {operator[:60]!a}, which no listener needs: export it again")
+            raise WireError(f"it uses the operator {operator[:60]!a}, which no listener may: make it of other layers")
         for attribute in map(read_fields, _messages(node, 5)):
             _walk_attribute(attribute, depth)
         if operator == "Constant":

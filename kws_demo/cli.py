@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     type=click.IntRange(59, 100_000),
     help="Calls in each measurement of a candidate.",
 )
+@click.option("--bound", is_flag=True, help="Price by the bound that most networks stay below, not by the prediction.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
 @click.option("--on", "target", help="Where to measure: local or ssh://HOST. The default is the profile's target.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
@@ -75,6 +77,7 @@ def search(
     from kws_demo.settings import Settings
     from toolkit.budget import Budget
     from toolkit.profile import DeviceProfile
+    from toolkit.spaces import SPACES
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
     findings = check_added(Path(settings.add)) if settings.add is not None else []
@@ -105,7 +108,8 @@ def search(
         result,
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
         f"{said}; right for {100 * result['accuracy']:.1f} % "
-        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. Next: milliwise export {output} -o listener.onnx",
+        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. Next: milliwise export {output} -o listener.onnx"
+        + ("" if run["space"] in SPACES else f" --space {shlex.quote(run['space'])}"),
     )
     context.exit(0 if kept else 1)
 
@@ -175,7 +179,10 @@ def bench(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening (exit code 1: missed)."""
+    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening, profile.
+
+    Exit code 1: one was missed.
+    """
     from kws_demo.bench import find_bench
     from kws_demo.bench.rows import Results, table
 

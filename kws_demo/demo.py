@@ -119,6 +119,7 @@ def _profile(path: Path, seed: int, resume: bool) -> DeviceProfile:
         remove_file(partial)
     profile = profile_device(find_space(SPACE), LocalTarget(), seed=seed, partial=partial)
     profile.save(path)
+    remove_file(partial)
     return profile
 
 

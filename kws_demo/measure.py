@@ -6,11 +6,11 @@ from exporters.onnx import to_onnx, with_properties
 from kws_demo.candidate import Candidate
 from profilers.bundle import BundleTarget
 from profilers.check import check_budget
-from profilers.latency import SAMPLES_PER_MS
 from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.costs import Price
 from toolkit.profile import DeviceProfile
+from toolkit.spaces import SAMPLES_PER_MS
 from toolkit.supernet import SuperNetwork
 
 

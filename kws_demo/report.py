@@ -193,6 +193,8 @@ def _network_section(search: _Search) -> str:
 
 def _held_out_section(profile: DeviceProfile) -> str:
     found = profile.held_out
+    if found.mape is None or found.within_5 is None or found.within_10 is None or found.spearman is None:
+        return _section("held-out", "Predicted against measured", "No network was held out.", None)
     lead = (
         f"{found.nets} networks that took no part in fitting the latency model: mean error {show_share(found.mape)}, "
         f"{100 * found.within_5:.0f} % within 5 %, {100 * found.within_10:.0f} % within 10 %, "

@@ -31,17 +31,17 @@ from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings
 from kws_demo.train import Speech, accuracy
 from profilers.check import require_same_machine
-from profilers.latency import SAMPLES_PER_MS
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
 from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError
+from toolkit.features import front_end_of
 from toolkit.files import read_json
 from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
 from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
-from toolkit.spaces import find_space
+from toolkit.spaces import SAMPLES_PER_MS, find_space
 from toolkit.strategies import Strategy, find_strategy
 from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan, train
@@ -88,9 +88,11 @@ class _Run:
         self.settings, self.profile, self.folder = settings, profile, Path(folder)
         self.budget = Budget.parse(settings.budget)
         self.space = find_space(settings.space)
-        graph = self.space.build(hop_ms=profile.hop_ms).graph
+        network = self.space.build(hop_ms=profile.hop_ms)
+        front_end_of(network.stem, self.space.name)
+        graph = network.graph
         profile.require(graph, threads=settings.threads)
-        self.price: Price = price(graph, profile, self.budget)
+        self.price: Price = price(graph, profile, self.budget, bound=settings.bound)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if self.budget.metric == "latency_ms":  # nothing else is measured

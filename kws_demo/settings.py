@@ -21,6 +21,7 @@ class Settings:
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
         device: where to train, `cpu` or `cuda`.
+        bound: price networks by the upper bound of the profile's prediction instead of the prediction.
         on: target to measure on instead of the profile's.
         threads: refuse a profile made for another thread count.
         fine_tuned: how many candidates that keep the budget are fine-tuned.
@@ -41,6 +42,7 @@ class Settings:
     clips_per_word: int = 800
     device: str = "cpu"
     on: str | None = None
+    bound: bool = False
     threads: int | None = None
     fine_tuned: int = 1
     calls: int = CHECK_CALLS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from toolkit.allocator import return_freed_memory
 from toolkit.budget import Budget
 from toolkit.cli import FILE, FilePath, Finite, json_option, report
 from toolkit.errors import MilliwiseError
@@ -56,6 +57,7 @@ def stream(
     from kws_demo.shipped import resolve_model
     from kws_demo.stream import Keeper, listen
 
+    return_freed_memory()
     _check_source(device, wav, use_stdin, rate_hz)
     path = resolve_model(model)
     if threshold is not None and thresholds is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from profilers import host
 from profilers.events import Event, checked_event
+from profilers.ssh_failures import require_loadable
 from profilers.target import RUNNER, OnEvent, PutOff, fingerprint_program, require_plain
 from toolkit.errors import MilliwiseError, Unreachable, printable
 from toolkit.files import digest, read_json
@@ -75,6 +76,8 @@ class BundleTarget:
         if self.answers is not None:
             events = self.answers.take(name, files)
             for event in events:
+                if event["event"] == "failed":
+                    require_loadable(self.name, event, events)
                 on_event(event)
             return events
         if self._aside is None:

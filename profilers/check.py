@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from profilers.bundle import BundleTarget
 from profilers.clock import CHECK_CALLS, time_paced, upper_quantile_rank
-from profilers.device import difference
+from profilers.device import difference, fingerprint, identity
 from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.errors import MilliwiseError, ProfileMismatch
@@ -95,6 +95,12 @@ def _judge(values_ms: Sequence[float], budget: Budget, hop_ms: int, noisy: bool)
     return Check(p50, p95, p95_upper, p99, upper, calls, hop_ms, str(budget), upper <= budget.limit, noisy)
 
 
+def own_target(device: Mapping[str, Any]) -> str:
+    """Where a listener is measured that names the device it was made for; on that device itself, it is here."""
+    target = device.get("target", "local")
+    return "local" if device.get("identity") == identity(fingerprint()) else str(target)
+
+
 def require_same_machine(profile: DeviceProfile, target: Target) -> None:
     """Refuse to measure on a target with the profile of another machine or runtime; a bundle measures nothing more.
 
@@ -104,8 +110,8 @@ def require_same_machine(profile: DeviceProfile, target: Target) -> None:
     """
     if isinstance(target, BundleTarget):
         return
-    if differs := difference(profile.fingerprint, target.fingerprint()):
-        where = "this one" if target.name == "local" else f"{target.name}, --on {target.name}"
+    where, again = ("here", "") if target.name == "local" else (f"on {target.name}", f" --on {target.name}")
+    if differs := difference(profile.fingerprint, target.fingerprint(), where):
         raise ProfileMismatch(
-            f"the profile of {profile.space} is of another device: {differs}; run milliwise profile on {where}"
+            f"the profile of {profile.space} is of another device: {differs}; run milliwise profile{again} again"
         )

@@ -5,65 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profilers.target import Target
+from profilers.target import RunnerEnded, Target
+from profilers.timing import BUSY, MAX_SPREAD, Event, PacedTiming, Tight, Timing, too_many
 from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
-BUSY = 0.10  # a share of the machine used by others above this disturbs a measurement
-FEW = 0.25  # and a measurement is noisy when more than this share of it was disturbed
-MAX_SPREAD = 0.15
+MAX_DEATHS = 10  # of the measuring process, each by another model: a deadly edge is in several
 CHECK_CALLS = 400  # of a check: enough for a narrow bound of the 95th percentile
 
 Model = bytes | Path
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Back-to-back calls of one model, in blocks; `blocks_ms` holds the raw median of each block.
-
-    `noisy` when the lowest quarter of the blocks did not come to agree within 2 % (so the floor may not have been
-    seen), the spread is above 15 %, or others used more than 10 % of the machine in over a quarter of the readings.
-    """
-
-    blocks_ms: tuple[float, ...]
-    calls_per_block: int
-    dirty: int  # blocks in which the CPU was lost; these were repeated
-    noisy: bool
-
-    @property
-    def best_ms(self) -> float:
-        """The least block median: contention only adds time."""
-        return min(self.blocks_ms)
-
-    @property
-    def median_ms(self) -> float:
-        return statistics.median(self.blocks_ms)
-
-    @property
-    def spread(self) -> float:
-        """The distance between the quartiles of the blocks, relative to their median."""
-        return _spread(self.blocks_ms)
-
-
-@dataclass(frozen=True)
-class PacedTiming:
-    """One call per tick, the process asleep between; `processes` holds the raw calls of each fresh process in order.
-
-    `noisy` when others used more than 10 % of the machine in over a quarter of the readings, or the medians of the
-    processes differ by more than 15 %.
-    """
-
-    processes: tuple[tuple[float, ...], ...]
-    gap_ms: float
-    noisy: bool
-
-    @property
-    def values_ms(self) -> tuple[float, ...]:
-        return tuple(value for process in self.processes for value in process)
+class CannotTime(MilliwiseError):
+    """A model does not load or run on the target."""
 
 
 def time_tight(
@@ -81,21 +38,72 @@ def time_tight(
     Raises:
         MilliwiseError: a model (named) does not load or run on the target, or the target fails.
     """
-    if not models:
-        return {}
-    task = {"task": "tight", "rounds": rounds, "block_ms": block_ms}
-    (events,) = _run([task], models, target, threads, seed, title)
-    disturbed = _disturbed(events)
-    found = _by_model(events, "tight", models)
-    return {
-        name: Timing(
-            blocks_ms=tuple(event["blocks_ms"]),
-            calls_per_block=event["calls_per_block"],
-            dirty=event["dirty"],
-            noisy=disturbed or not event["settled"] or _spread(event["blocks_ms"]) > MAX_SPREAD,
-        )
-        for name, event in found.items()
-    }
+    found = measure_tight(models, target, threads=threads, rounds=rounds, block_ms=block_ms, seed=seed, title=title)
+    for name, reason in found.failures.items():
+        raise CannotTime(f"cannot time {name}: {reason}")
+    return {name: found.timings[name] for name in models}
+
+
+def measure_tight(
+    models: Mapping[str, Model],
+    target: Target,
+    *,
+    threads: int = 1,
+    rounds: int = 12,
+    block_ms: float = 3.0,
+    seed: int = 0,
+    title: str = "timing",
+    known: Tight | None = None,
+    keep: Callable[[Event], None] = lambda event: None,
+) -> Tight:
+    """As `time_tight`, but what fails is told, not raised, and what an interrupted run measured is not repeated.
+
+    A model that kills the measuring process, or hangs it, has failed; the others are then measured without it.
+
+    Args:
+        known: what the interrupted run told. It is extended, and returned.
+        keep: is given every event that `Tight.add` takes, as it comes.
+
+    Raises:
+        MilliwiseError: the target fails.
+    """
+    found, deaths = known or Tight(), 0
+    while not found.finished and (left := {name: each for name, each in models.items() if name not in found.failures}):
+        told = {name: timing.blocks_ms for name, timing in found.timings.items()}
+        task = {"task": "tight", "rounds": rounds, "block_ms": block_ms, "known": told}
+        opening = _Opening()
+
+        def take(event: Event, opening: _Opening = opening) -> None:
+            opening.notice(event)
+            found.add(event)
+            if event["event"] in ("blocks", "load", "failed"):
+                keep(event)
+
+        try:
+            _run([[task]], left, target, threads, seed, title, take)
+        except RunnerEnded as ended:
+            deaths += 1
+            if opening.model is None or deaths > MAX_DEATHS:
+                raise
+            take({"event": "failed", "model": opening.model, "reason": str(ended)})
+            continue
+        if missing := [name for name in left if name not in found.timings and name not in found.failures]:
+            raise MilliwiseError(f"the measuring process said nothing about {missing[0]}: measure again")
+        break
+    if not found.finished:
+        found.add({"event": "finished"})
+        keep({"event": "finished"})
+    return found
+
+
+class _Opening:
+    """Which model the runner is opening: the one to blame if nothing more is heard of it."""
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+
+    def notice(self, event: Event) -> None:
+        self.model = event["model"] if event["event"] == "opening" else None
 
 
 def time_paced(
@@ -118,10 +126,38 @@ def time_paced(
         MilliwiseError: the model does not load or run on the target, or the target fails.
     """
     shares = [calls // processes + (index < calls % processes) for index in range(processes)]
-    tasks = [{"task": "paced", "gap_ms": min(gap_ms, hop_ms), "calls": share} for share in shares]
-    runs = _run(tasks, {"the model": model}, target, threads, seed, title)
+    jobs = [[{"task": "paced", "gap_ms": min(gap_ms, hop_ms), "calls": share}] for share in shares]
+    runs = _run(jobs, {"the model": model}, target, threads, seed, title)
     found = [_by_model(events, "paced", ["the model"])["the model"] for events in runs]
     return _paced(found, any(_disturbed(events) for events in runs))
+
+
+def time_paces(
+    model: Model,
+    target: Target,
+    paces: Sequence[tuple[float, int]],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+) -> list[PacedTiming]:
+    """Time a whole listener at several paces, one after the other, in one fresh process.
+
+    Args:
+        paces: ms from start to start, and calls.
+
+    Raises:
+        CannotTime: the model does not load or run on the target.
+        MilliwiseError: the target fails.
+    """
+    tasks = [{"task": "paced", "gap_ms": gap_ms, "calls": calls} for gap_ms, calls in paces]
+    for later in tasks[1:]:
+        later["cold_calls"] = 1  # it has been called before; only the change of pace is new
+    (events,) = _run([tasks], {"the model": model}, target, threads, seed, "")
+    _by_model(events, "paced", ["the model"])
+    found = [event for event in events if event["event"] == "paced"]
+    if len(found) < len(paces):
+        raise MilliwiseError("the measuring process did not tell of every pace: measure again")
+    return [_paced([event], _disturbed(events)) for event in found]
 
 
 def upper_quantile_rank(n: int, quantile: float = 0.95, confidence: float = 0.95) -> int:
@@ -150,31 +186,48 @@ def upper_quantile_rank(n: int, quantile: float = 0.95, confidence: float = 0.95
 
 
 def _run(
-    tasks: Sequence[dict[str, Any]], models: Mapping[str, Model], target: Target, threads: int, seed: int, title: str
-) -> list[list[dict[str, Any]]]:
-    """Run every task over all models in a process of its own; the events of each, under the caller's names."""
+    jobs: Sequence[Sequence[dict[str, Any]]],
+    models: Mapping[str, Model],
+    target: Target,
+    threads: int,
+    seed: int,
+    title: str,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> list[list[Event]]:
+    """Run the tasks of every job over all models in a process of its own; the events of each, by the caller's names."""
     names = {f"{index}.onnx": name for index, name in enumerate(models)}
-    files = dict(zip(names, models.values(), strict=True))
+    files = {name: file for file, name in names.items()}
+    contents = dict(zip(names, models.values(), strict=True))
     runs = []
-    with progress(title, len(tasks)) as advance:
-        for task in tasks:
-            job = {"format": 1, "threads": threads, "seed": seed, "tasks": [{**task, "models": list(names)}]}
-            told = _Told(advance)
-            events = target.run(job, files, told)
+    with progress(title, len(jobs)) as advance:
+        for tasks in jobs:
+            asked: list[dict[str, Any]] = [{**task, "models": list(names)} for task in tasks]
+            for task in asked:
+                if "known" in task:
+                    task["known"] = {files[name]: value for name, value in task["known"].items() if name in files}
+            told = _Told(advance, lambda event: on_event(_named(event, names)))
+            events = target.run({"format": 1, "threads": threads, "seed": seed, "tasks": asked}, contents, told)
             told.until(1.0)
-            runs.append([{**event, "model": names.get(event.get("model", ""))} for event in events])
+            runs.append([_named(event, names) for event in events])
     return runs
+
+
+def _named(event: Event, names: Mapping[str, str]) -> Event:
+    return {**event, "model": names.get(event.get("model", ""))}
 
 
 class _Told:
     """Moves the bar to where the runner says it is."""
 
-    def __init__(self, advance: Callable[[float], None]) -> None:
-        self.advance, self.done = advance, 0.0
+    def __init__(self, advance: Callable[[float], None], on_event: Callable[[Event], None]) -> None:
+        self.advance, self.on_event, self.done = advance, on_event, 0.0
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "unfit":
+            raise MilliwiseError(str(event["reason"]))
         if event["event"] == "progress":
             self.until(event["done"] / event["total"])
+        self.on_event(event)
 
     def until(self, share: float) -> None:
         self.advance(max(0.0, share - self.done))
@@ -187,7 +240,7 @@ def _by_model(
     """The events of a kind by model, in the order of `names`; nothing that failed or is missing counts."""
     for event in events:
         if event["event"] == "failed":
-            raise MilliwiseError(f"cannot time {event['model']}: {event['reason']}")
+            raise CannotTime(f"cannot time {event['model']}: {event['reason']}")
     found = {event["model"]: event for event in events if event["event"] == kind}
     if missing := [name for name in names if name not in found]:
         raise MilliwiseError(f"the measuring process said nothing about {missing[0]}: measure again")
@@ -196,17 +249,10 @@ def _by_model(
 
 def _disturbed(events: Sequence[Mapping[str, Any]]) -> bool:
     shares = [share for event in events if event["event"] == "load" for share in event["foreign"]]
-    return sum(share > BUSY for share in shares) > FEW * len(shares)
+    return too_many([share > BUSY for share in shares])
 
 
 def _paced(found: Sequence[Mapping[str, Any]], disturbed: bool) -> PacedTiming:
     processes = tuple(tuple(event["values_ms"]) for event in found)
     medians = [statistics.median(process) for process in processes]
     return PacedTiming(processes, found[0]["gap_ms"], disturbed or max(medians) > (1 + MAX_SPREAD) * min(medians))
-
-
-def _spread(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return (high - low) / middle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 import sys
@@ -11,20 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import MilliwiseError, ProfileMismatch
-from toolkit.files import require_writable, write_bytes
-from toolkit.profile import DeviceProfile
+from profilers.drawing import BAND, FASTER, MOST_BARS, SLOWER, STILL, label, lanes, require_drawable, write_figure
+from profilers.show import not_ours, time_ms, uncertainty_ms
+from toolkit.errors import ProfileMismatch, UnpricedEdge
+from toolkit.profile import DeviceProfile, EdgeCost
 
-FORMATS = ("png", "svg")
-MOST_BARS = 60  # more cannot be read on one page
-LONGEST_NAME = 40
 MOST_DRIFT = 1e6  # beyond that many times nothing is compared
-SLOWER, FASTER, STILL, BAND = "#c2410c", "#0f766e", "#6b7280", "#e5e7eb"
 
 
 @dataclass(frozen=True)
 class EdgeDrift:
-    """A distinct edge in profiles A and B; `noise_ms` is the spread of both measurements together (root of squares)."""
+    """A distinct edge in profiles A and B.
+
+    `noise_ms` is how far two profiles of an unchanged device may be apart, in 95 of 100 cases.
+    """
 
     name: str
     a_ms: float
@@ -63,10 +62,16 @@ class NetworkDrift:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two profiles of one graph. `differences` are the recorded facts that are not equal: name to values in A and B."""
+    """Two profiles of one graph.
+
+    Attributes:
+        failed: the edges that could not be measured in A or in B, and are not compared.
+        differences: the recorded facts that are not equal: name to values in A and B.
+    """
 
     space: str
     edges: tuple[EdgeDrift, ...]
+    failed: tuple[str, ...]
     networks: NetworkDrift | None
     differences: Mapping[str, tuple[Any, Any]]
 
@@ -89,6 +94,7 @@ class Comparison:
             "worst_edge": worst and worst.facts(),
             "within_noise": sum(edge.within_noise for edge in self.edges),
             "edges": [edge.facts() for edge in self.edges],
+            "failed": list(self.failed),
             "networks": networks and asdict(networks),
             "differences": [{"name": name, "a": a, "b": b} for name, (a, b) in self.differences.items()],
         }
@@ -106,16 +112,31 @@ def compare(a: DeviceProfile, b: DeviceProfile) -> Comparison:
             f"the profiles are of different graphs, {a.space} ({a.digest}) and {b.space} ({b.digest}): "
             "compare two profiles of one search space"
         )
-    a.require_priced(b.edges)
-    b.require_priced(a.edges)
-    edges = []
+    if odd := sorted(a.edges.keys() ^ b.edges.keys()):
+        raise UnpricedEdge(f"only one of the profiles of {a.space} has edge {odd[0]}: run milliwise profile again")
+    edges, failed, networks = [], [], _networks(a, b)
     for name, before in a.edges.items():
         after = b.edges[name]
-        if before.same_as is None and before.steps:
-            noise_ms = math.hypot(before.spread * before.latency_ms, after.spread * after.latency_ms)
-            edges.append(EdgeDrift(name, before.latency_ms, after.latency_ms, min(noise_ms, sys.float_info.max)))
+        if before.same_as is not None:
+            continue
+        if before.latency_ms is None or after.latency_ms is None:
+            failed.append(name)
+        elif before.steps:
+            noise_ms = _noise_ms(before, after, networks is not None)
+            edges.append(EdgeDrift(name, before.latency_ms, after.latency_ms, noise_ms))
     edges.sort(key=lambda edge: edge.drift or 0.0, reverse=True)
-    return Comparison(a.space, tuple(edges), _networks(a, b), _differences(a, b))
+    return Comparison(a.space, tuple(edges), tuple(failed), networks, _differences(a, b))
+
+
+def _noise_ms(a: EdgeCost, b: EdgeCost, same_networks: bool) -> float:
+    """How far two measurements of one cost may be apart: the uncertainties of both together (root of squares).
+
+    Much of a standard error is what the model cannot express, and profiles that were fitted on the same networks share
+    that. Edges of repeated profiles of kws-ds were 0.7 to 1.0 standard errors apart (root of mean square) if they were
+    fitted on other networks, 0.3 to 0.4 if on the same: there, half the band holds 95 % of them.
+    """
+    noise_ms = min(math.hypot(uncertainty_ms(a), uncertainty_ms(b)), sys.float_info.max)
+    return noise_ms / 2 if same_networks and None not in (a.error_ms, b.error_ms) else noise_ms
 
 
 def _networks(a: DeviceProfile, b: DeviceProfile) -> NetworkDrift | None:
@@ -155,23 +176,9 @@ def _judged(profile: DeviceProfile) -> dict[frozenset[str], tuple[float, float]]
     for row in profile.held_out.rows:
         kept = row.get("kept")
         if not isinstance(kept, list) or not all(isinstance(name, str) for name in kept):
-            raise _not_ours(profile, "edges", kept)
-        found[frozenset(kept)] = (_time_ms(profile, row, "predicted_ms"), _time_ms(profile, row, "measured_ms"))
+            raise not_ours(profile, "edges", kept)
+        found[frozenset(kept)] = (time_ms(profile, row, "predicted_ms"), time_ms(profile, row, "measured_ms"))
     return found
-
-
-def _time_ms(profile: DeviceProfile, row: Mapping[str, Any], name: str) -> float:
-    value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e300:
-        raise _not_ours(profile, name, value)
-    return float(value)
-
-
-def _not_ours(profile: DeviceProfile, what: str, value: object) -> MilliwiseError:
-    return MilliwiseError(
-        f"a held-out network in the profile of {profile.space} has {what} {str(value)[:40]!r}: "
-        "run milliwise profile again"
-    )
 
 
 def _differences(a: DeviceProfile, b: DeviceProfile) -> dict[str, tuple[Any, Any]]:
@@ -183,21 +190,8 @@ def _differences(a: DeviceProfile, b: DeviceProfile) -> dict[str, tuple[Any, Any
 def _recorded(profile: DeviceProfile) -> dict[str, Any]:
     """What the profile says about the device and about how it was measured."""
     plain = {name: value for name, value in profile.measured.items() if not isinstance(value, list | dict)}
-    fields = ("target", "threads", "hop_ms", "noisy")
+    fields = ("target", "threads", "hop_ms", "clock", "noisy")
     return {**profile.fingerprint, **plain, **{name: getattr(profile, name) for name in fields}}
-
-
-def require_drawable(path: Path) -> str:
-    """The format of a drawing with this name; nothing is written.
-
-    Raises:
-        MilliwiseError: it is neither PNG nor SVG, or cannot be written there.
-    """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise MilliwiseError(f"cannot draw into {path.name!r}: name it .png or .svg")
-    require_writable(path)
-    return kind
 
 
 def draw(comparison: Comparison, path: Path) -> None:
@@ -207,14 +201,8 @@ def draw(comparison: Comparison, path: Path) -> None:
         MilliwiseError: another format, or it cannot be written.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    kind = require_drawable(path)
-    from matplotlib import rc_context
-
-    content = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "milliwise"}):
-        metadata = {"Date": None} if kind == "svg" else None
-        _figure(comparison).savefig(content, format=kind, dpi=120, metadata=metadata)
-    write_bytes(path, content.getvalue())
+    require_drawable(path)
+    write_figure(_figure(comparison), path)
 
 
 def _figure(comparison: Comparison) -> Any:
@@ -228,20 +216,13 @@ def _figure(comparison: Comparison) -> Any:
     axes.barh(places, [2 * share for share in noise], 0.9, [-share for share in noise], color=BAND)
     axes.barh(places, drifts, 0.45, color=[_colour(edge) for edge in bars])
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(places, labels=[_label(edge.name) for edge in bars], parse_math=False, fontsize=8)
-    values = axes.twinx()
     told = [f"{edge.a_ms:.3g} → {edge.b_ms:.3g} ms, {drift:+.1f} %" for edge, drift in zip(bars, drifts, strict=True)]
-    values.set_yticks(places, labels=told, fontsize=8)
-    for side in (axes, values):
-        side.set_ylim(max(len(bars), 1) - 0.4, -0.6)
-        side.tick_params(axis="y", length=0)
-        side.spines[["top", "left", "right"]].set_visible(False)
+    lanes(axes, [edge.name for edge in bars], told)
     reach = _reach([abs(share) for share in (*drifts, *noise)])
     axes.set_xlim(-reach, reach)
-    axes.grid(axis="x", color=BAND)
-    axes.set_axisbelow(True)
     axes.set_xlabel(
-        "B against A, %: slower to the right. Grey: within noise; the light band is the spread of both", fontsize=8
+        "B against A, %: slower to the right. Grey: within noise; the light band is how far two profiles may be apart",
+        fontsize=8,
     )
     axes.set_title(_title(comparison, len(bars)), parse_math=False, fontsize=10)
     return figure
@@ -263,16 +244,10 @@ def _reach(shares: list[float]) -> float:
 def _title(comparison: Comparison, drawn: int) -> str:
     median = "" if comparison.median_drift is None else f": median {100 * comparison.median_drift:.1f} %"
     part = "" if drawn == len(comparison.edges) else f" ({drawn} of {len(comparison.edges)} drawn)"
-    return f"Drift of the edges of {_label(comparison.space)}{median}{part}"
+    return f"Drift of the edges of {label(comparison.space)}{median}{part}"
 
 
 def _colour(edge: EdgeDrift) -> str:
     if edge.within_noise:
         return STILL
     return SLOWER if edge.b_ms > edge.a_ms else FASTER
-
-
-def _label(name: str) -> str:
-    """A name that a drawing can hold, whatever a profile holds."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 1] + "…"

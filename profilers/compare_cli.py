@@ -47,6 +47,8 @@ def describe(found: Comparison) -> str:
         lines.append(f"  {edge.name:34} {edge.a_ms:.3g} → {edge.b_ms:.3g} ms  {_share(edge.drift)}{noise}")
     if len(moved) > MOST_EDGES:
         lines.append(f"  and {len(moved) - MOST_EDGES} more")
+    if found.failed:
+        lines.append(f"not compared, for one of the profiles could not measure it: {', '.join(found.failed)}")
     lines.append(_networks(found))
     if found.differences:
         lines.append("what differs, and may explain it:")

@@ -45,11 +45,15 @@ def identity(fingerprint: Mapping[str, Any]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def difference(stored: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """The first field in which two fingerprints must agree and do not, with both values; None when they agree."""
+def difference(stored: Mapping[str, Any], found: Mapping[str, Any], where: str = "here") -> str | None:
+    """The first field in which two fingerprints must agree and do not, with both values; None when they agree.
+
+    Args:
+        where: the second one was found, in words.
+    """
     for field in (*IDENTITY, *RUNTIME):
-        if stored.get(field) != here.get(field):
-            return f"{field} is {stored.get(field)!r} there and {here.get(field)!r} here"
+        if stored.get(field) != found.get(field):
+            return f"{field} is {stored.get(field)!r} there and {found.get(field)!r} {where}"
     return None
 
 

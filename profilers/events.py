@@ -109,6 +109,10 @@ def _is_time(value: Any) -> bool:
     return _is_number(value) and SHORTEST_MS <= value < LONGEST_MS
 
 
+def _is_moment(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < LONGEST_MS
+
+
 def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
@@ -156,14 +160,25 @@ KNOWN: dict[str, dict[str, Rule]] = {
         "onnxruntime": _is_name,
     },
     "progress": {"done": lambda value: _is_number(value) and value >= 0, "total": _is_time},
-    "tight": {
+    "unfit": {"reason": _is_text},
+    "opening": {"model": _is_text},
+    "blocks": {
         "model": _is_text,
         "blocks_ms": _each(_is_time),
+        "rejected_ms": _each(_is_time, 0),
         "calls_per_block": _is_count,
-        "dirty": _is_count,
-        "settled": lambda value: isinstance(value, bool),
     },
     "paced": {"model": _is_text, "values_ms": _each(_is_time), "gap_ms": _is_time},
-    "load": {"foreign": _each(_is_share, 0)},
+    "parallel": {
+        "plan": _is_count,
+        "blocks_ms": _each(_is_time),
+        "begins_ms": _each(_is_moment),
+        "ends_ms": _each(_is_moment),
+    },
+    "memory": {
+        "model": _is_text,
+        **dict.fromkeys(("before_bytes", "load_peak_bytes", "peak_bytes", "resident_bytes"), _is_count),
+    },
+    "load": {"foreign": _each(_is_share, 0), "probes_ms": _each(_is_time, 0)},
     "failed": {"model": _is_text, "reason": _is_text},
 }

@@ -22,11 +22,11 @@ from profilers.target import LocalTarget, parse_target
 from toolkit.budget import Budget
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError, Unreachable
-from toolkit.features import LogMel
+from toolkit.features import front_end_of
 from toolkit.files import require_writable, write_file
 from toolkit.profile import DeviceProfile
 from toolkit.run import Selected, load_selected
-from toolkit.spaces import find_space
+from toolkit.spaces import Space, built_in_space, find_space
 
 PROFILE_NAME = "profile.json"
 
@@ -37,6 +37,7 @@ def export_run(
     *,
     opset: int = OPSET,
     ir: int = IR_VERSION,
+    space: str | None = None,
     on: str | None = None,
     calls: int = CHECK_CALLS,
 ) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def export_run(
 
     Args:
         folder: the run folder, with the device profile of the search in it.
+        space: the search space of the run, where that is none of milliwise's own: the file or module of the user's.
         on: target to measure on instead of the profile's.
         calls: in the measurement.
 
@@ -51,9 +53,11 @@ def export_run(
         The JSON keys of `milliwise export`. `budget_kept` is None when the target could not be reached.
 
     Raises:
-        MilliwiseError: the run is damaged, the export fails a check, or the profile is of another machine.
+        MilliwiseError: the run is damaged, or of an own space that is not named; the network does not hear audio; the
+            export fails a check; or the profile is of another machine.
     """
-    selected = load_selected(folder)
+    own = None if space is None else find_space(space)
+    selected = load_selected(folder, own)
     budget = Budget.parse(str(selected.facts.get("budget")))
     require_writable(output)
     profile = DeviceProfile.load(Path(folder) / PROFILE_NAME)
@@ -64,8 +68,8 @@ def export_run(
     if (on or profile.target) == "local":
         require_same_machine(profile, LocalTarget())
     network = selected.network
-    assert isinstance(network.stem, LogMel)
-    model = to_onnx(network, (1, selected.hop_ms * network.stem.spec.rate_hz // 1000), opset, ir)
+    rate_hz = front_end_of(network.stem, selected.facts["space"]).rate_hz
+    model = to_onnx(network, (1, selected.hop_ms * rate_hz // 1000), opset, ir)
     checked: list[Check | None] = []
     verified: list[Verification] = []
 
@@ -88,15 +92,18 @@ def export_run(
         "measured_p95_ms": measured and measured.p95_ms,
         "measured": measured and measured.facts(),
         "budget": str(budget),
-        "budget_kept": _is_kept(budget, selected, profile, measured),
+        "budget_kept": _is_kept(budget, selected, profile, measured, own),
     }
 
 
-def _is_kept(budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None) -> bool | None:
+def _is_kept(
+    budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None, own: Space | None
+) -> bool | None:
     """As measured, for a budget of time; as counted, for another."""
     if budget.metric == "latency_ms":
         return None if measured is None else measured.kept
-    graph = find_space(str(selected.facts["space"])).build(hop_ms=profile.hop_ms).graph
+    space = own or built_in_space(selected.facts["space"], "the run")
+    graph = space.build(hop_ms=profile.hop_ms).graph
     return price(graph, profile, budget)(selected.architecture) <= budget.limit
 
 
@@ -143,8 +150,7 @@ def _metadata(
     measured: Check | None,
     profile: DeviceProfile,
 ) -> ListenerMetadata:
-    stem = selected.network.stem
-    assert isinstance(stem, LogMel)
+    front_end = front_end_of(selected.network.stem, selected.facts["space"])
     times = None
     if measured is not None:
         times = {
@@ -155,11 +161,11 @@ def _metadata(
         }
     return ListenerMetadata(
         labels=list(selected.labels),
-        hop_samples=selected.hop_ms * stem.spec.rate_hz // 1000,
+        hop_samples=selected.hop_ms * front_end.rate_hz // 1000,
         states=state_shapes(model),
-        front_end=stem.spec.describe(),
-        front_end_sha256=stem.spec.sha256(),
-        sample_rate_hz=stem.spec.rate_hz,
+        front_end=front_end.describe(),
+        front_end_sha256=front_end.sha256(),
+        sample_rate_hz=front_end.rate_hz,
         decision=selected.facts.get("decision", default_decision(selected.hop_ms)),  # refused below if it is none
         budget=str(selected.facts["budget"]),
         predicted_ms=_predicted_ms(selected, profile),

@@ -8,6 +8,7 @@ byte every few seconds.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -24,6 +25,7 @@ from typing import Any
 CUT_S = 60  # the other end sends something at least every few seconds
 SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
 OLDEST_PYTHON = (3, 10)
+OURS = "milliwise-job-"  # how the names of the folders begin that `serve` makes
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
@@ -49,6 +51,7 @@ def serve() -> None:
         say("ready")
         try:
             with own_folder() as folder:
+                sweep(folder.parent)
                 asked = receive(folder)
                 with runner(folder / "runner.py", folder, asked["threads"]) as process:
                     for chunk in heard(process, asked["silence_s"], [0]):
@@ -94,12 +97,14 @@ def copy(source: Any, file: Any, left: int) -> None:
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """A fresh folder, removed at the end; no signal interrupts that."""
+    """A fresh folder, locked while this process lives, and removed at the end; no signal interrupts that."""
     try:
-        path = tempfile.mkdtemp(prefix="milliwise-")
+        path = tempfile.mkdtemp(prefix=OURS)
     except OSError as error:
         raise Stopped(f"no temporary folder: {error.strerror}; set TMPDIR to a folder with free space") from None
     try:
+        with contextlib.suppress(OSError):  # where nothing can be locked, `sweep` finds nothing to remove
+            fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX)
         yield Path(path)
     finally:
         for number in SIGNALS:
@@ -108,9 +113,22 @@ def own_folder() -> Iterator[Path]:
         signal.signal(signal.SIGALRM, _cut)
 
 
-@contextlib.contextmanager
-def runner(program: Path, folder: Path, threads: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A fresh process of the program in a process group of its own, which does not outlive this block."""
+def sweep(temporary: Path) -> None:
+    """Remove the folders of those that were killed: this user's, and no longer locked."""
+    for path in temporary.glob(OURS + "*"):
+        with contextlib.suppress(OSError):
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                seen = os.fstat(folder)
+                if seen.st_uid == os.getuid() and time.time() - seen.st_mtime > CUT_S:  # a new one is not locked yet
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path)
+            finally:
+                os.close(folder)
+
+
+def runner(program: Path, folder: Path, threads: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """A fresh process of the program in a process group of its own."""
     # What a library leaves in the folder for temporary files (onnxruntime does) is to go with ours.
     settings = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     with (folder / "errors.txt").open("wb") as errors:
@@ -119,15 +137,22 @@ def runner(program: Path, folder: Path, threads: int) -> Iterator[subprocess.Pop
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
             env={**os.environ, **settings, "TMPDIR": str(folder)}, start_new_session=True,
         )  # fmt: skip
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+    return ending(process)
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a group: neither it nor its children nor its pipes outlive this block."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def heard(process: subprocess.Popen[bytes], silence_s: float, other_end: Sequence[int] = ()) -> Iterator[bytes]:
@@ -193,10 +218,10 @@ def run_bundle(bundle: Path) -> None:
         if signal.getsignal(each) != signal.SIG_IGN:  # which nohup asks for
             signal.signal(each, _cut)
     try:
-        plan = planned(bundle / "bundle.json")
+        plan = jobs_in(bundle / "bundle.json", "copy the folder of the bundle here once more")
         (seen,) = answers(bundle, "device.py", bundle / plan["jobs"][0]["folder"], 1)
-        results = begun(bundle / "results.json", {"format": 1, "plan": plan["sha256"], "fingerprint": seen})
-        done = set(folders(results["jobs"]))
+        results = begun(bundle / "results.json", {"format": 1, "plan": plan.get("sha256"), "fingerprint": seen})
+        done = {job["folder"] for job in results["jobs"]}
         for number, job in enumerate(plan["jobs"], 1):
             sys.stderr.write(f"job {number} of {len(plan['jobs'])}\n")
             if job["folder"] not in done:
@@ -212,16 +237,14 @@ def run_bundle(bundle: Path) -> None:
     sys.stderr.write(f"{bundle / 'results.json'} is complete: carry it back, README.txt says what to do with it\n")
 
 
-def answers(
-    bundle: Path, program: str, folder: Path, threads: int, silence_s: float = SILENCE_S
-) -> list[dict[str, Any]]:
+def answers(bundle: Path, program: str, folder: Path, threads: int) -> list[dict[str, Any]]:
     """The events that a program of the bundle prints about a job, but for those that tell of progress.
 
     Raises:
         Stopped: it ended with an error, or said nothing for too long.
     """
     with runner(bundle / program, folder, threads) as process:
-        text = b"".join(heard(process, silence_s))
+        text = b"".join(heard(process, SILENCE_S))
         last = ended(process, folder)
     if last["code"]:
         cure = "; python3 -m pip install onnxruntime" if "No module named" in last["errors"] else ""
@@ -230,47 +253,29 @@ def answers(
     return [event for event in lines if event["event"] != "progress"]
 
 
-def planned(path: Path) -> dict[str, Any]:
-    """What is to be done.
+def jobs_in(path: Path, cure: str) -> dict[str, Any]:
+    """The content of a file of the bundle, which lists jobs.
 
     Raises:
         Stopped: it is damaged.
     """
     try:
-        plan: dict[str, Any] = json.loads(path.read_bytes())
-        if plan["sha256"] and folders(plan["jobs"]) and all(isinstance(job["threads"], int) for job in plan["jobs"]):
-            return plan
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        jobs = content["jobs"]
+        wrong = [job for job in jobs if not (isinstance(job["folder"], str) and isinstance(job["threads"], int))]
+        if isinstance(jobs, list) and jobs and not wrong and content["format"] == 1:
+            return content
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise Stopped(f"{path} is damaged: copy the folder of the bundle here once more")
-
-
-def folders(jobs: Any) -> list[str]:
-    """Of jobs as they stand in a file.
-
-    Raises:
-        TypeError, KeyError: they are no list of jobs.
-    """
-    if not isinstance(jobs, list) or not all(isinstance(job["folder"], str) for job in jobs):
-        raise TypeError
-    return [job["folder"] for job in jobs]
+    raise Stopped(f"{path} is damaged: {cure}")
 
 
 def begun(path: Path, head: dict[str, Any]) -> dict[str, Any]:
-    """The results so far if they are of this bundle and this device, else none.
-
-    Raises:
-        Stopped: they are damaged.
-    """
-    try:
-        results: dict[str, Any] = json.loads(path.read_bytes())
-        folders(results["jobs"])
-        if {name: results[name] for name in head} == head:
+    """The results so far if they are of this bundle and this device, else none."""
+    if path.exists():
+        results = jobs_in(path, "remove it, and run this again")
+        if {name: results.get(name) for name in head} == head:
             return results
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Stopped(f"{path} is damaged: remove it, and run this again") from None
     return {**head, "jobs": []}
 
 

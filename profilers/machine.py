@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profilers.clock import BUSY
+from profilers.timing import BUSY
 
 OK, NOTE, FAULT = "ok", "note", "fault"
 ROOT = Path("/")  # where Linux tells about itself

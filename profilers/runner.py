@@ -2,14 +2,22 @@
 
 One stand-alone file (standard library, numpy, onnxruntime) that also travels to remote devices. A job is
 `{"format": 1, "threads": 1, "seed": 0, "tasks": [...]}`; a task is one of
-`{"task": "tight", "models": [file, ...], "rounds": 12, "block_ms": 3.0}`   calls back to back, models interleaved
+`{"task": "tight", "models": [file, ...], "rounds": 12, "block_ms": 3.0}`   calls back to back, models interleaved;
+    `"known": {file: [block medians in ms]}` are those an interrupted run had measured: they are not measured again
 `{"task": "paced", "models": [file, ...], "gap_ms": 50.0, "calls": 200}`    one call per tick, idle between them
+`{"task": "parallel", "models": [file, ...], "workers": 2, "plans": [[{"model": file, "takes": [0], "worker": 0}, ...],
+    ...]}`   edges of networks as models of their own, dealt to threads; what operation i makes is "taken" as i + 1
+`{"task": "memory", "models": [file], "calls": 20}`   what opening and calling one model adds to this process: the only
+    task of its job, for memory that something else has used before is used again
 Every model is called as a streaming loop calls it: sequential, one thread, no spinning, `state_out_X` fed back as
-`state_in_X`. Events: environment, progress, tight, paced, load (the share of the machine that others used), failed.
+`state_in_X`. Events: environment, progress, opening (a model: should it kill the process, it is known which), blocks,
+paced, memory, load (the share of the machine that others used, and how long the same small work took), failed. Blocks
+and load are told as they come, so that an interruption loses no more than a moment's.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
@@ -19,10 +27,11 @@ import random
 import resource
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +47,11 @@ MAX_CALLS = 2_000
 TRIES = 3  # a dirty block is measured this often at most
 MAX_EXTENSION = 3  # and the rounds are extended to at most this multiple
 COLD_CALLS = 5  # a paced listener's first calls, kept apart
+# Relu of one value. ONNX, so that a device needs no package to make it: IR 7, opset 13.
+WARM_UP_MODEL = bytes.fromhex(
+    "08073a330a0c0a0178120179220452656c751201775a0f0a0178120a0a0808"
+    "0112040a020801620f0a0179120a0a08080112040a02080142040a00100d"
+)
 NUMBERS = ("float", "double", "float16", "bool", "int8", "uint8", "int32", "int64")
 
 
@@ -68,7 +82,12 @@ class Listener:
         begin = time.perf_counter()
         outputs = self.session.run(None, {**self.inputs, **self.states}, options)
         self.states = {name: outputs[k] for k, name in self.kept.items()}
-        return round(1000 * (time.perf_counter() - begin), 6)
+        elapsed_s = time.perf_counter() - begin
+        if elapsed_s < 0:
+            reason = f"the clock of this device ran backwards by {-elapsed_s:g} s: nothing can be timed on it"
+            emit("unfit", reason=reason)  # no model is to blame
+            raise SystemExit(reason)
+        return round(1000 * elapsed_s, 6)
 
     def _first_call(self, limit_s: float) -> None:
         """A call that onnxruntime itself ends when it lasts longer than `limit_s`."""
@@ -115,10 +134,13 @@ def first_value(node: Any, seed: int) -> np.ndarray:
 
 
 class Watch:
-    """The share of the machine that others use: /proc/stat less our own CPU time, over windows of some of its ticks."""
+    """What disturbs: the share of the machine that others use (/proc/stat less our own CPU time, over windows of some
+    of its ticks), and how long the same small work takes (longer where the processor is slowed down)."""
 
     def __init__(self) -> None:
         self.shares: list[float] = []
+        self.probes_ms: list[float] = []
+        self.work = np.random.default_rng(0).standard_normal((64, 64)).astype("float32")
         self.mark = self._read()
 
     def look(self, window_s: float = 0.2) -> None:
@@ -126,6 +148,18 @@ class Watch:
             before, self.mark = self.mark, self._read()
             share = (self.mark[2] - before[2]) / max(self.mark[1] - before[1], 1e-9)
             self.shares.append(round(min(1.0, max(0.0, share)), 4))
+            self.probes_ms.append(min(self._probe() for _ in range(5)))
+
+    def tell(self) -> None:
+        """Emit what was seen since the last time."""
+        if self.shares:
+            emit("load", foreign=self.shares, probes_ms=self.probes_ms)
+            self.shares, self.probes_ms = [], []
+
+    def _probe(self) -> float:
+        begin = time.perf_counter()
+        np.matmul(self.work, self.work)
+        return round(max(1e-6, 1000 * (time.perf_counter() - begin)), 6)
 
     @staticmethod
     def _read() -> tuple[float, float, float]:
@@ -136,44 +170,49 @@ class Watch:
 
 
 class Blocks:
-    """The blocks of back-to-back calls measured of one model."""
+    """The blocks of back-to-back calls measured of one model; `known_ms` are the medians of those measured before."""
 
-    def __init__(self, listener: Listener, block_ms: float, limit_s: float) -> None:
+    def __init__(self, listener: Listener, block_ms: float, limit_s: float, known_ms: list[float]) -> None:
         self.listener = listener
-        self.blocks_ms: list[float] = []  # medians: one interrupted call moves the mean of a block, not its median
-        self.means_ms: list[float] = []
-        self.rejected_ms: list[float] = []  # medians of dirty blocks that were repeated
-        self.dirty = 0  # blocks during which we lost the CPU, repeated ones included
+        self.blocks_ms = list(known_ms)  # medians: one interrupted call moves the mean of a block, not its median
         self.calls, self.warm_up_calls = warm_up(listener, block_ms, limit_s)
+        self.untold: dict[str, list[float]] = {}
 
     def measure(self) -> None:
         """Measure one block more, again when it is dirty."""
         for left in reversed(range(TRIES)):
             times, dirty = self._block()
-            self.dirty += dirty
+            median = statistics.median(times)
             if not dirty or not left:
                 break
-            self.rejected_ms.append(statistics.median(times))
-        self.blocks_ms.append(statistics.median(times))
-        self.means_ms.append(round(statistics.fmean(times), 6))
+            self.untold.setdefault("rejected_ms", []).append(median)
+        self.blocks_ms.append(median)
+        self.untold.setdefault("blocks_ms", []).append(median)
+        self.untold.setdefault("means_ms", []).append(round(statistics.fmean(times), 6))
 
     def _block(self) -> tuple[list[float], bool]:
         for _ in range(2 + self.calls // 10):  # other models ran since our last block: warm the caches again
             self.listener.call()
         before, cpu, begin = resource.getrusage(resource.RUSAGE_SELF), time.process_time(), time.perf_counter()
         times = [self.listener.call() for _ in range(self.calls)]
-        away = 1 - (time.process_time() - cpu) / (time.perf_counter() - begin)
+        away = 1 - (time.process_time() - cpu) / max(time.perf_counter() - begin, 1e-9)
         return times, away > 0.05 or resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before.ru_nivcsw
 
-    def settled(self) -> bool:
-        """Whether the lowest quarter of the blocks agrees within 2 %: others only add time, so that is the floor."""
-        lowest = sorted(self.blocks_ms)[: max(2, 1 + len(self.blocks_ms) // 4)]
-        return lowest[-1] <= 1.02 * lowest[0]
+    def wanted(self, rounds: int) -> bool:
+        """Whether one more block is: the floor has not been seen, and the rounds are not yet extended to the most.
 
-    def result(self) -> dict[str, Any]:
-        raw = {"blocks_ms": self.blocks_ms, "means_ms": self.means_ms, "rejected_ms": self.rejected_ms}
-        calls = {"calls_per_block": self.calls, "warm_up_calls": self.warm_up_calls}
-        return {**raw, **calls, "dirty": self.dirty, "settled": self.settled()}
+        It has been seen when the lowest quarter of the blocks agrees within 2 %: others only add time.
+        """
+        lowest = sorted(self.blocks_ms)[: max(2, 1 + len(self.blocks_ms) // 4)]
+        settled = len(self.blocks_ms) >= rounds and lowest[-1] <= 1.02 * lowest[0]
+        return not settled and len(self.blocks_ms) < MAX_EXTENSION * rounds
+
+    def tell(self, name: str) -> None:
+        """Emit what was measured since the last time."""
+        if "blocks_ms" in self.untold:
+            told = {"rejected_ms": [], **self.untold}
+            emit("blocks", model=name, calls_per_block=self.calls, warm_up_calls=self.warm_up_calls, **told)
+            self.untold = {}
 
 
 def warm_up(listener: Listener, block_ms: float, limit_s: float) -> tuple[int, int]:
@@ -204,27 +243,37 @@ def time_tight(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Pr
     models: dict[str, Blocks] = {}
     watch = Watch()
     for done, name in enumerate(task["models"]):
+        emit("opening", model=name)
         with failure_told(name, models):
-            models[name] = Blocks(Listener(folder / name, job, limit_s), block_ms, limit_s)
+            listener = Listener(folder / name, job, limit_s)
+            models[name] = Blocks(listener, block_ms, limit_s, task.get("known", {}).get(name, []))
         watch.look()
         told.share(0.4 * (done + 1) / len(task["models"]))
+    emit("opened")
     planned = rounds * len(models)
     for done, name in enumerate(interleaved(list(models), MAX_EXTENSION * rounds, job["seed"])):
-        if name in models and (done < planned or not models[name].settled()):
+        if name in models and models[name].wanted(rounds):
             with failure_told(name, models):
                 models[name].measure()
             watch.look()
-            told.share(0.4 + 0.6 * (done + 1) / planned)
+            if told.share(0.4 + 0.6 * (done + 1) / planned):
+                _tell(models, watch)
+    _tell(models, watch)
+
+
+def _tell(models: dict[str, Blocks], watch: Watch) -> None:
     for name, blocks in models.items():
-        emit("tight", model=name, **blocks.result())
-    emit("load", foreign=watch.shares)
+        blocks.tell(name)
+    watch.tell()
 
 
 def time_paced(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Progress) -> None:
     """Time one call per tick (start to start), the process asleep between; several models take turns."""
-    gap_s, calls = float(task.get("gap_ms", 50)) / 1000, COLD_CALLS + int(task.get("calls", 200))
+    gap_s, cold_calls = float(task.get("gap_ms", 50)) / 1000, int(task.get("cold_calls", COLD_CALLS))
+    calls = cold_calls + int(task.get("calls", 200))
     models: dict[str, Listener] = {}
     for name in task["models"]:
+        emit("opening", model=name)
         with failure_told(name, models):
             models[name] = Listener(folder / name, job, float(task["limit_s"]))
     times_ms: dict[str, list[float]] = {name: [] for name in models}
@@ -238,9 +287,174 @@ def time_paced(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Pr
             watch.look()
         told.share((turn + 1) / calls)
     for name in models:
-        values, cold = times_ms[name][COLD_CALLS:], times_ms[name][:COLD_CALLS]
+        values, cold = times_ms[name][cold_calls:], times_ms[name][:cold_calls]
         emit("paced", model=name, gap_ms=1000 * gap_s, values_ms=values, warm_up_ms=cold)
-    emit("load", foreign=watch.shares)
+    watch.tell()
+
+
+class Step(Listener):
+    """The model of one operation in a plan: it takes values of other steps where a listener hears its audio."""
+
+    def __init__(self, path: Path, job: dict[str, Any], limit_s: float) -> None:
+        super().__init__(path, job, limit_s)
+        self.names, self.outputs = list(self.inputs), [node.name for node in self.session.get_outputs()]
+        self.feed = {**self.inputs, **self.states}
+
+    def run(self, values: list[np.ndarray]) -> np.ndarray:
+        """The value it makes of those it takes; its states are kept in the feed dict."""
+        self.feed.update(zip(self.names, values, strict=True))
+        outputs = self.session.run(self.outputs, self.feed)
+        for k, name in self.kept.items():
+            self.feed[name] = outputs[k]
+        return outputs[0]
+
+
+class Plan:
+    """Steps dealt to workers: place 0 holds the features, place i + 1 what operation i made, handed over as they are.
+
+    One lock for every value that another worker waits for: a plain lock woke a sleeper as fast as any primitive did.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]], opened: dict[str, list[Step]]) -> None:
+        by = [0, *(row["worker"] for row in rows)]
+        turn = {name: iter(steps) for name, steps in opened.items()}
+        steps = [next(turn[row["model"]]) for row in rows]
+        self.values: list[Any] = [steps[0].inputs[steps[0].names[0]], *(None for _ in rows)]
+        self.begins, self.ends = [0.0] * len(by), [0.0] * len(by)
+        self.parts: list[list[Any]] = [[] for _ in range(1 + max(by))]
+        self.failure: Exception | None = None
+        tells: list[list[Any]] = [[] for _ in by]
+        awaited: dict[tuple[int, int], Any] = {}
+        for place, (row, step) in enumerate(zip(rows, steps, strict=True), 1):
+            waits = []
+            for taken in row["takes"]:
+                key = (taken, by[place])
+                if taken and by[taken] != by[place] and key not in awaited:  # once told, it knows
+                    awaited[key] = threading.Lock()
+                    awaited[key].acquire()
+                    waits.append(awaited[key])
+                    tells[taken].append(awaited[key])
+            self.parts[by[place]].append((waits, step, row["takes"], place, tells[place]))
+
+    def work(self, worker: int) -> None:
+        """Do what is that worker's. After a failure the rest is skipped, but told: nobody waits for ever."""
+        values, begins, ends, clock = self.values, self.begins, self.ends, time.perf_counter
+        for waits, step, takes, place, tells in self.parts[worker]:
+            for lock in waits:
+                lock.acquire()
+            try:
+                if not self.failure:
+                    begins[place] = clock()
+                    values[place] = step.run([values[taken] for taken in takes])
+                    ends[place] = clock()
+            except Exception as failure:
+                self.failure = failure
+            for lock in tells:
+                lock.release()
+
+
+class Crew:
+    """Workers that run plans: the caller's thread is the first. Each keeps to a core of its own if there are enough."""
+
+    def __init__(self, workers: int) -> None:
+        self.allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self.cores = sorted(self.allowed) if len(self.allowed) >= workers else []
+        self.plan: Plan | None = None
+        self.begin, self.done = ([threading.Lock() for _ in range(workers)] for _ in range(2))
+        for lock in (*self.begin, *self.done):
+            lock.acquire()
+        self.threads = [threading.Thread(target=self._serve, args=(k,), daemon=True) for k in range(1, workers)]
+        for thread in self.threads:
+            thread.start()
+        self._settle(0)
+
+    def run(self, plan: Plan) -> tuple[float, list[float], list[float]]:
+        """ms until the caller's part of a plan is done, and when each operation began and ended."""
+        self.plan, others = plan, range(1, len(plan.parts))
+        start = time.perf_counter()
+        for worker in others:
+            self.begin[worker].release()
+        plan.work(0)
+        took = time.perf_counter() - start
+        for worker in others:
+            self.done[worker].acquire()
+        if plan.failure:
+            raise SystemExit(f"a plan cannot be run: {' '.join(str(plan.failure).split())[-300:]}")
+        begins, ends = ([1000 * (at - start) for at in times[1:]] for times in (plan.begins, plan.ends))
+        return 1000 * took, begins, ends
+
+    def close(self) -> None:
+        self.plan = None
+        for lock in self.begin[1:]:
+            lock.release()
+        for thread in self.threads:
+            thread.join()
+        if self.cores:
+            os.sched_setaffinity(0, self.allowed)
+
+    def _settle(self, worker: int) -> None:
+        if self.cores:
+            os.sched_setaffinity(0, {self.cores[worker]})
+
+    def _serve(self, worker: int) -> None:
+        self._settle(worker)
+        while True:
+            self.begin[worker].acquire()
+            if self.plan is None:
+                return
+            self.plan.work(worker)
+            self.done[worker].release()
+
+
+def run_parallel(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Progress) -> None:
+    """Run plans on several workers, block by block and interleaved; of the least block also when each step ran."""
+    rounds, block_ms, workers = int(task.get("rounds", 8)), float(task.get("block_ms", 10)), int(task["workers"])
+    require_plans(task, workers)
+    opened = open_steps(folder, job, task, told)
+    whole = {str(k): rows for k, rows in enumerate(task["plans"]) if {row["model"] for row in rows} <= {*opened}}
+    ready = {name: Plan(rows, opened) for name, rows in whole.items()}
+    blocks: dict[str, list[tuple[float, list[float], list[float]]]] = {name: [] for name in ready}
+    crew, watch = Crew(workers), Watch()
+    try:
+        for done, name in enumerate(interleaved(list(ready), rounds, job["seed"])):
+            blocks[name].append(_block(crew, ready[name], block_ms))
+            watch.look()
+            told.share(0.4 + 0.6 * (done + 1) / (rounds * len(ready)))
+    finally:
+        crew.close()
+    for name, found in blocks.items():
+        _least, begins, ends = min(found)
+        emit("parallel", plan=int(name), blocks_ms=[block[0] for block in found], begins_ms=begins, ends_ms=ends)
+    watch.tell()
+
+
+def require_plans(task: dict[str, Any], workers: int) -> None:
+    """Refuse plans whose workers would wait for ever: an operation takes values of those before it only."""
+    for rows in task["plans"]:
+        for index, row in enumerate(rows):
+            known = row["model"] in task["models"] and row["worker"] in range(workers)
+            if not (known and row["takes"] and all(taken in range(index + 1) for taken in row["takes"])):
+                raise SystemExit(f"job.json has a plan that cannot be run: {str(row)[:200]}")
+
+
+def open_steps(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Progress) -> dict[str, list[Step]]:
+    """As many sessions of every file as a plan uses at most: no two operations of a plan share one."""
+    opened: dict[str, list[Step]] = {}
+    for done, name in enumerate(task["models"]):
+        emit("opening", model=name)
+        most = max((sum(row["model"] == name for row in rows) for rows in task["plans"]), default=0)
+        with failure_told(name, opened):
+            opened[name] = [Step(folder / name, job, float(task["limit_s"])) for _ in range(most)]
+        told.share(0.4 * (done + 1) / len(task["models"]))
+    return opened
+
+
+def _block(crew: Crew, plan: Plan, block_ms: float) -> tuple[float, list[float], list[float]]:
+    """Medians of a block of runs, after two that warm the caches: the makespan, and each step's begin and end."""
+    warm = min(crew.run(plan)[0] for _ in range(2))
+    runs = [crew.run(plan) for _ in range(min(MAX_CALLS, max(MIN_CALLS, math.ceil(block_ms / max(warm, 1e-6)))))]
+    begins, ends = (np.median([run[k] for run in runs], axis=0).round(6).tolist() for k in (1, 2))
+    return round(statistics.median(run[0] for run in runs), 6), begins, ends
 
 
 @contextmanager
@@ -249,8 +463,8 @@ def failure_told(name: str, models: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except FAILURES as failure:
-        emit("failed", model=name, reason=" ".join(str(failure).split())[-300:])
         models.pop(name, None)
+        emit("failed", model=name, reason=" ".join(str(failure).split())[-300:])
 
 
 class Progress:
@@ -259,17 +473,77 @@ class Progress:
     def __init__(self, total: int) -> None:
         self.total, self.done, self.said = total, 0, -math.inf
 
-    def share(self, share: float) -> None:
-        if time.monotonic() - self.said > 0.25:
+    def share(self, share: float) -> bool:
+        """Whether it was time to tell."""
+        due = time.monotonic() - self.said > 0.25
+        if due:
             self.said = time.monotonic()
             emit("progress", done=round(self.done + min(share, 1.0), 4), total=self.total)
+        return due
 
 
 def emit(event: str, **values: Any) -> None:
     print(json.dumps({"event": event, **values}), flush=True)
 
 
-TASKS = {"tight": time_tight, "paced": time_paced}
+class Watched(Listener):
+    """A listener that notes the most memory that opening its model took, before the first call."""
+
+    def _first_call(self, limit_s: float) -> None:
+        self.load_peak_bytes = memory_bytes("VmHWM")
+        super()._first_call(limit_s)
+
+
+def measure_memory(folder: Path, job: dict[str, Any], task: dict[str, Any], told: Progress) -> None:
+    """How much a process grows by that opens one model and calls it as a listener: at most, and for good.
+
+    Before, it opened another model: the libraries, which a first session loads, are no cost of the model.
+    """
+    return_freed_memory()
+    (name,) = task["models"]
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(WARM_UP_MODEL)
+        file.flush()
+        Listener(Path(file.name), job, LIMIT_S).call()
+    emit("opening", model=name)
+    with failure_told(name, {}):
+        reset_peak()
+        before = memory_bytes("VmRSS")
+        listener = Watched(folder / name, job, float(task["limit_s"]))
+        calls = int(task.get("calls", 20))
+        for call in range(calls):
+            listener.call()
+            told.share((call + 1) / calls)
+        peak, resident = memory_bytes("VmHWM"), memory_bytes("VmRSS")
+        found = {"before_bytes": before, "load_peak_bytes": listener.load_peak_bytes}
+        emit("memory", model=name, **found, peak_bytes=peak, resident_bytes=resident)
+
+
+def return_freed_memory() -> None:
+    """As `milliwise stream` has it: glibc returns large blocks that are freed, not only those above a growing size."""
+    if platform.libc_ver()[0] == "glibc":
+        with suppress(OSError, AttributeError):  # a C library that cannot be asked
+            ctypes.CDLL(None).mallopt(-3, 131_072)  # M_MMAP_THRESHOLD, see mallopt(3)
+
+
+def reset_peak() -> None:
+    """From now on the peak of this process (VmHWM) is counted anew; it is inherited from the parent otherwise."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError as error:
+        raise Failed(f"this device does not let a process reset its peak memory: {error}") from None
+
+
+def memory_bytes(field: str) -> int:
+    """VmRSS (in memory now) or VmHWM (the most since the reset) of this process."""
+    try:
+        rows = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(row.split()[1]) for row in rows if row.startswith(f"{field}:"))
+    except (OSError, StopIteration) as error:
+        raise Failed(f"this device does not tell the memory of a process: {error or field}") from None
+
+
+TASKS = {"tight": time_tight, "paced": time_paced, "parallel": run_parallel, "memory": measure_memory}
 
 
 def checked(job: Any) -> dict[str, Any]:
@@ -277,6 +551,8 @@ def checked(job: Any) -> dict[str, Any]:
     if not isinstance(job, dict) or job.get("format") != FORMAT:
         raise SystemExit(f"job.json is not a job of format {FORMAT}")
     for task in job["tasks"]:
+        if task.get("task") == "memory" and (len(task["models"]), len(job["tasks"])) != (1, 1):
+            raise SystemExit("job.json asks for the memory of several models: each needs a process of its own")
         if task.get("task") not in TASKS:
             raise SystemExit(f"job.json asks for the task {task.get('task')!r}; there are {', '.join(TASKS)}")
         if bad := [name for name in task["models"] if name != os.path.basename(name) or name in ("", "..")]:

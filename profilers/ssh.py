@@ -8,9 +8,8 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,8 +154,7 @@ class SshTarget:
         user = [] if self.user is None else ["-l", self.user]
         return ["ssh", "-T", *options, *port, *user, "--", self.host, f"python3 -c {shlex.quote(BOOTSTRAP)}"]
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[subprocess.Popen[bytes]]:
+    def _connected(self) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         """An ssh process in a session of its own (no terminal to ask on), which never outlives this block."""
         try:
             process = subprocess.Popen(
@@ -165,17 +163,7 @@ class SshTarget:
             )  # fmt: skip
         except OSError as error:
             raise MilliwiseError(f"cannot start ssh: {error.strerror}; install openssh-client") from None
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
+        return host.ending(process)
 
 
 class _Hearing:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profilers.target import RunnerEnded
 from toolkit.errors import MilliwiseError, Unreachable
 
 LOADS_ALL = "1.18"  # the first onnxruntime that loads all that milliwise can write: up to opset 21 and IR 10
@@ -60,12 +61,13 @@ def on_the_device(name: str, last: Mapping[str, Any]) -> MilliwiseError:
     """The host told how the runner ended, and it was not well."""
     code, errors = last["code"], last["errors"]
     if last["reason"]:
-        return MilliwiseError(f"measuring on {name} stopped: {last['reason']}")
+        kind = RunnerEnded if last["reason"].startswith("the runner") else MilliwiseError
+        return kind(f"measuring on {name} stopped: {last['reason']}")
     if found := NO_MODULE.search(errors):
         return MilliwiseError(f"{name} has no {found[1]}: run python3 -m pip install onnxruntime on it")
     if isinstance(code, int) and code < 0:
-        return MilliwiseError(f"the runner on {name} was ended by signal {-code}: out of memory, or killed by somebody")
-    return MilliwiseError(f"the runner on {name} crashed with exit code {code}" + (f": {errors}" if errors else ""))
+        return RunnerEnded(f"the runner on {name} was ended by signal {-code}: out of memory, or killed by somebody")
+    return RunnerEnded(f"the runner on {name} crashed with exit code {code}" + (f": {errors}" if errors else ""))
 
 
 def in_the_middle(name: str, code: int, errors: Sequence[str]) -> Unreachable:

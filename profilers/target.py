@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from profilers import device
+from profilers import device, host
 from profilers.events import Event
 from profilers.host import SILENCE_S
 from toolkit.errors import MilliwiseError
@@ -28,6 +29,10 @@ OnEvent = Callable[[Event], object]
 
 class PutOff(MilliwiseError):
     """The target wrote the job down for somebody to carry away: its events come another day."""
+
+
+class RunnerEnded(MilliwiseError):
+    """The runner ended with an error or went silent: perhaps the model it was opening is to blame."""
 
 
 class Target(Protocol):
@@ -50,7 +55,8 @@ class Target(Protocol):
         """Run the job beside its files (name in the job -> content) in a fresh process; every event, in order.
 
         Raises:
-            MilliwiseError: the target cannot be reached, or the runner ended with an error or went silent.
+            MilliwiseError: the target cannot be reached.
+            RunnerEnded: the runner ended with an error or went silent.
             PutOff: the target is one that answers another day.
         """
         ...
@@ -77,9 +83,9 @@ class LocalTarget:
                 events, silent = _listen(process, self.silence_s, on_event)
                 code = process.wait()
             if silent:
-                raise MilliwiseError(f"the measuring process said nothing for {self.silence_s:g} s: is a model stuck?")
+                raise RunnerEnded(f"the measuring process said nothing for {self.silence_s:g} s: is a model stuck?")
             if code:
-                raise MilliwiseError(f"the measuring process ended with {_reason(code, folder / 'errors.txt')}")
+                raise RunnerEnded(f"the measuring process ended with {_reason(code, folder / 'errors.txt')}")
         return events
 
 
@@ -119,13 +125,19 @@ def require_plain(names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
+    """A fresh folder, removed at the end; those of processes that were killed are removed first."""
     try:
-        path = Path(tempfile.mkdtemp(prefix="milliwise-"))
+        path = Path(tempfile.mkdtemp(prefix=host.OURS))
+        lock = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise MilliwiseError(f"no temporary folder: {error.strerror}; set TMPDIR to a folder with free space") from None
     try:
+        with contextlib.suppress(OSError):  # where nothing can be locked, `sweep` finds nothing to remove
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        host.sweep(path.parent)
         yield path
     finally:
+        os.close(lock)
         shutil.rmtree(path, ignore_errors=True)
 
 

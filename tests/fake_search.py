@@ -49,7 +49,7 @@ def profile(**changes: Any) -> DeviceProfile:
         latency = (
             WORK_MS[edge.name.removeprefix(f"{edge.source}-{edge.target}-")] * row_factor[row] * rng.uniform(0.9, 1.1)
         )
-        edges[edge.name] = EdgeCost(latency, latency * 1.1, 0.012, 4000, 1, 90_000, 1200)
+        edges[edge.name] = EdgeCost(latency, latency * 1.1, 0.012, 3000, 200, 800, 1, 90_000, 1200)
     lines = {name: Line(0.2 if "p50" in name else 0.28, 1.12 + 0.1 * name.endswith("_upper")) for name in PACED}
     values: dict[str, Any] = {
         "space": "kws-ds",
@@ -69,12 +69,14 @@ def profile(**changes: Any) -> DeviceProfile:
         },
         "threads": 1,
         "hop_ms": 200,
+        "clock": "tight",
         "measured": {"rounds": 12},
         "edges": edges,
-        "fixed": {name: EdgeCost(0.0, None, 0.0, 4000, 0, 100_000, 600) for name in ("stem", "head")},
+        "fixed": {name: EdgeCost(0.0, None, 0.0, 3000, 200, 800, 0, 100_000, 600) for name in ("stem", "head")},
         "latency": LatencyModel(0.061, 0.032, 0.0024, lines, Line(0.0, 1.05), 50.0, 0.03),
         "held_out": held_out(48),
         "noisy": False,
+        "noisy_because": (),
         "seconds": 71.3,
     }
     return DeviceProfile(**{**values, **changes})
@@ -123,6 +125,7 @@ def run(**changes: Any) -> dict[str, Any]:
             "hop_ms": 200,
             "kept": True,
             "noisy": False,
+            "noisy_because": (),
         },
         "accuracy": {
             "validation": 0.93,

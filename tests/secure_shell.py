@@ -1,4 +1,4 @@
-"""A real sshd on loopback, with keys of its own, that logs in the user who runs the tests."""
+"""A real sshd on loopback, with keys of its own, that logs in the user who runs the tests; and what they send there."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tiny_onnx import counter
 
+from profilers import ssh
 from profilers.ssh import SshTarget
+from toolkit.errors import MilliwiseError
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 SSH = shutil.which("ssh")
@@ -148,3 +151,53 @@ class Device:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
+
+
+JOB = {
+    "format": 1,
+    "tasks": [
+        {"task": "tight", "models": ["a.onnx", "b.onnx"], "rounds": 2, "block_ms": 0.2},
+        {"task": "paced", "models": ["b.onnx"], "gap_ms": 2.0, "calls": 7},
+    ],
+}
+FILES = {"a.onnx": counter(), "b.onnx": counter(4)}
+TALKS = "print(json.dumps({'event': 'seen', 'pid': os.getpid(), 'folder': sys.argv[1]}), flush=True)\n"
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """Nothing may be left in its temporary folder."""
+    made = Device(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "client"), prepend=os.pathsep)
+    try:
+        yield made
+        wait_until(lambda: not list(made.temporary.iterdir()))
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def as_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let a short program stand in for the runner."""
+
+    def put(code: str) -> None:
+        (tmp_path / "stand_in.py").write_text(f"import hashlib, json, os, signal, subprocess, sys, time\n{code}")
+        monkeypatch.setattr(ssh, "RUNNER", tmp_path / "stand_in.py")
+
+    return put
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 15
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+def refused(target: SshTarget, **options: object) -> str:
+    """The one line that measuring there ends with."""
+    with pytest.raises(MilliwiseError) as error:
+        target.run(JOB, FILES, lambda event: None)
+    message = str(error.value)
+    assert message.isprintable() and len(message) < 600 and target.name in message
+    return message

@@ -177,7 +177,7 @@ def test_ranks_of_constant_values_do_not_agree() -> None:
 
 def test_memory_counts_the_state_that_the_written_edge_declares() -> None:
     network = find_space("kws-ds").build(4, 200)
-    _bare, shape = features_only(network, 200)
+    _bare, shape = features_only(network, (1, 3200))
     seen = set()
     for name, work in edge_work(network, shape).items():
         counts = count(work.module, work.input_shape)
@@ -191,8 +191,8 @@ def test_memory_counts_the_state_that_the_written_edge_declares() -> None:
         cached = sum(int(torch.Size(state["shape"]).numel()) for state in states.values())
         with torch.no_grad():
             activations = work.module(torch.zeros(work.input_shape)).numel()
-        expected = 0 if isinstance(work.module, torch.nn.Identity) else 4 * (counts.parameters + cached + activations)
-        assert counts.memory_bytes == expected
+        assert (counts.weight_bytes, counts.state_bytes) == (4 * counts.parameters, 4 * cached)
+        assert counts.activation_bytes == (0 if isinstance(work.module, torch.nn.Identity) else 4 * activations)
         seen.add(cached > 0)
     assert seen == {True, False}
 

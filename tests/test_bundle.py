@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import load_from_string
 from test_profile import junk, places
 from test_target import is_running
 from tiny_onnx import counter
@@ -29,7 +30,7 @@ from toolkit.cli import main
 from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.profile import DeviceProfile
 
-TINY = Effort(fitted=6, held_out=3, paced=3, short_calls=10, hop_calls=3, rounds=2)
+TINY = Effort(fitted=6, calibrating=2, held_out=3, paced=3, short_calls=10, hop_calls=3, rounds=2)
 JOBS = [
     {"format": 1, "threads": 1, "tasks": [{"task": "paced", "models": ["a.onnx"], "gap_ms": 1.0, "calls": calls}]}
     for calls in (3, 4, 4)
@@ -116,6 +117,17 @@ def test_what_fails_on_the_device_is_one_line(tmp_path: Path) -> None:
     assert len(json.loads((folder / "results.json").read_text())["jobs"]) == 1
 
 
+def test_an_onnxruntime_that_is_too_old(tmp_path: Path) -> None:
+    """A model of a future format is to today's release what today's are to an old one."""
+    (model := load_from_string(counter())).ir_version = 99
+    files, target = {"a.onnx": model.SerializeToString()}, BundleTarget(tmp_path / "bundle")
+    with target.writing():
+        target.run(JOBS[0], files, lambda event: None)
+    assert run(tmp_path / "bundle").returncode == 0
+    with pytest.raises(MilliwiseError, match=r"onnxruntime \d+\.\d+.* cannot load the models .*onnxruntime>=1"):
+        collected(tmp_path / "bundle" / "results.json").run(JOBS[0], files, lambda event: None)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -195,6 +207,9 @@ def test_a_bundle_does_not_measure_by_itself(tmp_path: Path) -> None:
     for text in ("bundle:", "bundle:\x1b[2J"):
         with pytest.raises(MilliwiseError, match="bundle:FOLDER"):
             parse_target(text)
+    for path in (tmp_path / "nowhere.json", tmp_path):
+        with pytest.raises(MilliwiseError, match="cannot read results"):
+            collected(path)
 
 
 @pytest.mark.parametrize(
@@ -203,11 +218,11 @@ def test_a_bundle_does_not_measure_by_itself(tmp_path: Path) -> None:
         (("format",), 2),
         (("jobs",), {}),
         (("jobs", 0, "events"), "x"),
-        (("jobs", 0, "events", 1, "values_ms", 0), math.nan),
-        (("jobs", 0, "events", 1, "values_ms", 0), -1.0),
-        (("jobs", 0, "events", 1, "values_ms", 0), "1"),
-        (("jobs", 0, "events", 1, "values_ms"), []),
-        (("jobs", 0, "events", 1, "model"), "../../b.onnx"),
+        (("jobs", 0, "events", "paced", "values_ms", 0), math.nan),
+        (("jobs", 0, "events", "paced", "values_ms", 0), -1.0),
+        (("jobs", 0, "events", "paced", "values_ms", 0), "1"),
+        (("jobs", 0, "events", "paced", "values_ms"), []),
+        (("jobs", 0, "events", "paced", "model"), "../../b.onnx"),
         (("jobs", 0, "sha256"), "\x1b[2J"),
         (("fingerprint", "cores"), "four"),
         (("fingerprint", "event"), "paced"),
@@ -220,7 +235,7 @@ def test_hostile_results_are_refused(answered: Path, tmp_path: Path, path: tuple
     content = json.loads(answered.read_text())
     holder = content
     for key in path[:-1]:
-        holder = holder[key]
+        holder = holder[[event["event"] for event in holder].index(key) if key == "paced" else key]
     holder[path[-1]] = value
     message = taken(content, tmp_path)
     assert message is not None and message.isprintable() and "results" in message
@@ -242,12 +257,6 @@ def test_a_fingerprint_brings_nothing_else_along(answered: Path, tmp_path: Path)
     content["fingerprint"] |= {"target": "local", "threads": 64, "identity": "0" * 12}
     (tmp_path / "edited.json").write_text(json.dumps(content))
     assert collected(tmp_path / "edited.json").fingerprint() == device.fingerprint()
-
-
-def test_no_results(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.json", tmp_path):
-        with pytest.raises(MilliwiseError, match="cannot read results"):
-            collected(path)
 
 
 def taken(content: object, folder: Path) -> str | None:
@@ -276,7 +285,8 @@ def test_a_profile_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     written = ask(*command)
     assert written.exit_code == 0, written.output
     told = json.loads(written.stdout)
-    assert told["profile"] is None and told["bundle"] == str(bundle) and told["jobs"] == 1 + 2 * TINY.paced
+    assert told["profile"] is None and told["bundle"] == str(bundle)
+    assert told["jobs"] == sum(path.is_dir() for path in bundle.iterdir()) > 2 * TINY.paced
     assert "run python3 run.py in it" in written.stderr and not output.exists()
     done = run(bundle.rename(tmp_path / "carried"))
     assert done.returncode == 0, done.stderr

@@ -9,13 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from scoring import refusal, run
 from tiny_listener import metadata, model, tone, write
 
 from exporters.listener import Listener
@@ -23,30 +22,10 @@ from kws_demo import clip_score
 from kws_demo.clip_score import Heard, folder_figures, gain, interval
 from kws_demo.evaluate import ClipScores
 from kws_demo.recordings import Recording
-from kws_demo.score_cli import score
 from kws_demo.thresholds import save_thresholds
-from toolkit.cli import Commands
 
 REPOSITORY = Path(__file__).parents[1]
 LOUD, SOFT, FAINT = 0.9, 0.5, 0.05  # heard by both tiny listeners, by the better one, by none
-
-
-class Scoring(Commands):
-    """The command group with this command alone, wherever it is registered."""
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return {"score": score}.get(name)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(Scoring(), ["score", *(str(each) for each in arguments)])
-
-
-def refusal(*arguments: object) -> str:
-    done = run(*arguments)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-    assert done.exit_code == 2 and len(lines) == 1 and not done.stdout, done.output
-    return lines[0]
 
 
 def say(folder: Path, *amplitudes: float, speakers: str = "ann") -> None:

@@ -73,6 +73,30 @@ def test_drift_by_hand() -> None:
     assert compare(drifted({}), drifted(dict.fromkeys(COMPUTING, 1.07))).median_drift == pytest.approx(0.07)
 
 
+def test_noise_is_what_the_standard_errors_of_both_profiles_allow() -> None:
+    # 2 · √(0.003² + 0.004²) = 0.01 ms around 0.30; half of it where both were fitted on the same networks.
+    def sure(latency_ms: float, error_ms: float | None, rows: HeldOut) -> DeviceProfile:
+        row = replace(toy.profile().edges["conv3"], latency_ms=latency_ms, error_ms=error_ms, spread=0.5)
+        return drifted({}, edges={"conv3": row}, held_out=rows)
+
+    here, elsewhere = judged({("conv3",): (0.3, 0.3)}), judged({("mix",): (0.3, 0.3)})
+    for other, noise_ms in ((elsewhere, 0.01), (here, 0.005)):
+        (edge,) = compare(sure(0.30, 0.003, here), sure(0.309, 0.004, other)).edges
+        assert edge.noise_ms == pytest.approx(noise_ms) and edge.within_noise == (noise_ms == 0.01)
+    (unsure,) = compare(sure(0.30, None, here), sure(0.30, 0.1, here)).edges
+    assert unsure.noise_ms == pytest.approx((0.15**2 + 0.2**2) ** 0.5)
+
+
+def test_an_edge_that_could_not_be_measured_is_named_and_not_compared(tmp_path: Path) -> None:
+    failed = replace(toy.profile().edges["mix"], latency_ms=None, failed="no kernel", steps=0)
+    partial = drifted({}, edges={**toy.profile().edges, "mix": failed})
+    for pair in ((partial, drifted({})), (drifted({}), partial)):
+        found = compare(*pair)
+        assert found.failed == ("mix",) and {edge.name for edge in found.edges} == COMPUTING - {"mix"}
+        assert found.facts()["failed"] == ["mix"]
+    assert "could not measure it: mix\n" in run(*saved(tmp_path, a=partial, b=drifted({}))).stdout
+
+
 def test_an_edge_that_was_measured_as_another_counts_once() -> None:
     profile = drifted({})
     twin = replace(profile, edges={**profile.edges, "late": replace(profile.edges["late"], same_as="early")})
@@ -105,12 +129,13 @@ def test_whole_networks_that_both_were_judged_on_are_compared() -> None:
 def test_what_differs_is_listed_with_both_values() -> None:
     a = drifted({}, fingerprint={"cpu_model": "abacus", "onnxruntime": "1.30.0", "kernel": "6"}, threads=1)
     b = drifted({}, fingerprint={"cpu_model": "slide rule", "onnxruntime": "1.31.0", "kernel": "6"}, threads=2)
-    b = replace(b, measured={"rounds": 12, "clock": "sundial", "raw": [1, 2]}, noisy=True)
+    b = replace(b, measured={"rounds": 12, "opset": 17, "raw": [1, 2]}, clock="paced", noisy=True)
     assert compare(a, b).differences == {
         "cpu_model": ("abacus", "slide rule"),
         "onnxruntime": ("1.30.0", "1.31.0"),
-        "clock": (None, "sundial"),
+        "opset": (None, 17),
         "threads": (1, 2),
+        "clock": ("tight", "paced"),
         "noisy": (False, True),
     }
 
@@ -210,7 +235,7 @@ def test_any_name_and_any_number_of_edges_can_be_drawn(tmp_path: Path) -> None:
     dear["<script>"] = replace(row, latency_ms=1e300, spread=1e300)
     a, b = saved(tmp_path, a=before, b=replace(before, edges={**before.edges, **dear}))
     texts = words(a, b, tmp_path / "drift.svg")
-    assert "$\\frac{" in texts and "a?b?[31m" in texts and "n" * 39 + "…" in texts
+    assert "$\\frac{" in texts and "a?b?[31m" in texts and f"{'n' * 26}…{'n' * 13}" in texts
     assert sum("→" in text for text in texts) == MOST_BARS
     assert any(f"({MOST_BARS} of {len(names)} drawn)" in text for text in texts)
     nothing = drifted({}, edges={"skip": toy.NOTHING})

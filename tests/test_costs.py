@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.budget import Budget
-from toolkit.costs import Price, price, random_architecture, random_path
+from toolkit.costs import Price, planned_memory, price, random_architecture, random_path
 from toolkit.errors import BudgetTooSmall, MilliwiseError, ProfileMismatch, UnpricedEdge
 from toolkit.graph import Architecture, Graph
+from toolkit.memory import Planned
 from toolkit.profile import Line
 
 BUDGETS = ["2 ms", "2 ms p50", "2 ms p99", "9 kB", "1 MFLOPs", "9 kparams", "8 steps", "8 steps@2"]
@@ -26,7 +27,8 @@ BUDGETS = ["2 ms", "2 ms p50", "2 ms p99", "9 kB", "1 MFLOPs", "9 kparams", "8 s
         ("2 ms", toy.CHEAPEST_P95_MS, toy.FULL_P95_MS),
         ("2 ms p50", 0.37, 1.77),
         ("2 ms p99", 1.11, 5.31),
-        ("9 kB", 200, 1104),  # bytes: 160 + 80 + 200 + 200 + 176 + 176 + 112
+        # bytes: weights + states + the most activations at a time (worked out in test_memory.py)
+        ("9 kB", 160 + 8 + 64, 4 * 174 + 88 + 192),
         ("1 MFLOPs", 72, 544),  # 144 + 16 + 72 + 176 + 52 + 52 + 32
         ("9 kparams", 40, 174),  # 20 + 4 + 40 + 26 + 32 + 32 + 20
         ("8 steps", 1, 7),  # skip and pass are free
@@ -100,8 +102,8 @@ def test_an_impossible_budget_names_the_cheapest_cost() -> None:
     with pytest.raises(BudgetTooSmall, match=r"0\.73 ms: the cheapest costs 0\.74 ms"):
         asked.require_feasible(Budget.parse("0.73 ms"))
     assert asked.require_feasible(Budget.parse("0.75 ms")) == toy.CHEAPEST
-    with pytest.raises(BudgetTooSmall, match="200 B"):
-        toy.pricing("1 kB").require_feasible(Budget.parse("199 B"))
+    with pytest.raises(BudgetTooSmall, match="232 B"):
+        toy.pricing("1 kB").require_feasible(Budget.parse("231 B"))
 
 
 def test_the_spread_of_a_space() -> None:
@@ -138,6 +140,23 @@ def test_what_could_not_be_counted_is_not_zero() -> None:
     with pytest.raises(UnpricedEdge, match=r"mix uses aten::tanh"):
         price(toy.GRAPH, profile, Budget.parse("1 MFLOPs"))
     assert math.isfinite(price(toy.GRAPH, profile, Budget.parse("2 ms"))(toy.CHEAPEST))
+    head = replace(toy.NOTHING, uncounted=("aten::gru",))
+    with pytest.raises(UnpricedEdge, match=r"head uses aten::gru"):
+        price(toy.GRAPH, toy.profile(fixed={"stem": toy.STEM, "head": head}), Budget.parse("1 MFLOPs"))
+
+
+def test_memory_has_the_weights_of_every_edge_and_what_stem_and_head_take() -> None:
+    rows = toy.profile().edges
+    twin = replace(rows["late"], same_as="early")  # the same work, but weights of its own
+    fixed = {
+        "stem": replace(toy.STEM, weight_bytes=1000, state_bytes=300),
+        "head": replace(toy.NOTHING, weight_bytes=50, state_bytes=20, activation_bytes=12),
+    }
+    profile = toy.profile(edges={**rows, "late": twin}, fixed=fixed)
+    planned = planned_memory(toy.GRAPH, profile, toy.GRAPH.full)
+    assert planned == Planned(4 * 174 + 1050, 1000, 88 + 320, 192 + 12)
+    assert planned.total_bytes == 4 * 174 + 1050 + 88 + 320 + 204
+    assert price(toy.GRAPH, profile, Budget.parse("9 kB"))(toy.GRAPH.full) == planned.total_bytes
 
 
 def test_the_profile_of_another_graph_is_refused() -> None:

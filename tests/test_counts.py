@@ -10,10 +10,11 @@ import toy
 from torch import Tensor, nn
 
 from exporters.onnx import to_onnx
-from profilers.counts import count
+from profilers.counts import Counts, count
 from profilers.latency import edge_work
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv, Expanded, Separable
+from toolkit.spaces import find_space
 from toolkit.supernet import SuperNetwork
 
 
@@ -24,7 +25,9 @@ def test_the_toy_by_hand(name: str) -> None:
     assert found.multiply_adds == toy.MULTIPLY_ADDS[name]
     assert found.uncounted == ()
     assert found.parameters == toy.PARAMETERS[name]
-    assert found.memory_bytes == toy.MEMORY_BYTES[name]
+    assert found.weight_bytes == 4 * toy.PARAMETERS[name]
+    assert found.state_bytes == toy.STATE_BYTES[name]
+    assert found.activation_bytes == toy.ACTIVATION_BYTES[name]
 
 
 @pytest.mark.parametrize(
@@ -73,4 +76,70 @@ def test_counting_changes_no_weight_and_an_identity_is_free() -> None:
     count(module, (1, 1, 4, 4))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     found = count(nn.Identity(), (1, 8, 4, 4))
-    assert (found.multiply_adds, found.parameters, found.memory_bytes) == (0, 0, 0)
+    assert found == Counts(0, 0, 0, 0, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "multiply_adds", "parameters", "weights"),
+    [
+        (nn.Conv2d(2, 3, 3), (1, 2, 6, 6), 3 * 16 * 18, 3 * 18 + 3, 3 * 18 + 3),
+        (nn.Linear(4, 5), (1, 4), 20, 25, 25),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (1, 3, 2, 2), 60, 65, 65),
+        (nn.MaxPool2d(2), (1, 2, 4, 4), 0, 0, 0),
+        (nn.AvgPool2d(3, 1), (1, 2, 4, 4), 8 * 9, 0, 0),  # windows overlap
+        (nn.ReLU(), (1, 2, 4, 4), 0, 0, 0),
+        (nn.Dropout(), (1, 2, 4, 4), 0, 0, 0),
+        (nn.Flatten(), (1, 2, 4, 4), 0, 0, 0),
+        (nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3)), (1, 2, 4, 4), 16 * 6, 9, 9),  # folded
+        (nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)), (1, 2, 4, 4), 16 * 6 + 48, 9 + 6, 9 + 12),
+        (nn.BatchNorm2d(2), (1, 2, 4, 4), 32, 4, 8),  # nothing to fold it into: the statistics are exported, too
+        (nn.Sequential(nn.ReLU(), nn.BatchNorm2d(2), nn.BatchNorm2d(2)), (1, 2, 4, 4), 64, 8, 16),
+    ],
+)
+def test_modules_of_torch_by_hand(
+    module: nn.Module, shape: tuple[int, ...], multiply_adds: int, parameters: int, weights: int
+) -> None:
+    found = count(module, shape)
+    assert (found.multiply_adds, found.parameters, found.weight_bytes) == (multiply_adds, parameters, 4 * weights)
+    assert found.uncounted == () and found.state_bytes == 0
+
+
+class Residual(nn.Module):
+    """A module of nobody's library."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.gain * torch.sigmoid(self.conv(inputs))
+
+
+def test_a_custom_module_is_counted_and_what_of_it_is_not_is_named() -> None:
+    found = count(Residual(), (1, 2, 4, 4))
+    assert found.multiply_adds == 32 * 18 + 32 + 32  # the convolution, the gain, the sum
+    assert found.parameters == 2 * 18 + 2 + 1
+    assert (found.weight_bytes, found.activation_bytes) == (4 * 39, 4 * 32)
+    assert found.uncounted == ("aten::sigmoid",)
+
+
+def test_training_mode_and_statistics_survive() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    count(module, (1, 1, 4, 4))
+    assert all(part.training for part in module.modules())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("space", ["kws-ds", "kws-cnn"])
+def test_every_edge_of_a_space_has_the_parameters_that_torch_counts(space: str) -> None:
+    found = find_space(space)
+    network = found.build()
+    for item in edge_work(network, tuple(network.stem(torch.zeros(found.shape(200))).shape)).values():
+        norms = [part for part in item.module.modules() if isinstance(part, nn.BatchNorm2d)]
+        folded = sum(norm.num_features for norm in norms)  # gain and shift become the bias of the convolution
+        counts = count(item.module, item.input_shape)
+        assert counts.parameters == sum(value.numel() for value in item.module.parameters()) - folded
+        assert counts.weight_bytes == 4 * counts.parameters
+        assert counts.uncounted == ()

@@ -288,8 +288,11 @@ class Device:
             raise MilliwiseError(self.failure)
         (model,) = job["tasks"][0]["models"]
         assert files[model] == doctor.tiny_model()
-        row = {"blocks_ms": [0.004, 0.005], "calls_per_block": 3, "dirty": 0, "settled": True}
-        return [{"event": "tight", "model": model, **row}, {"event": "load", "foreign": []}]
+        row = {"blocks_ms": [0.004, 0.005], "rejected_ms": [], "calls_per_block": 3}
+        events = [{"event": "blocks", "model": model, **row}, {"event": "load", "foreign": [], "probes_ms": []}]
+        for event in events:
+            on_event(event)
+        return events
 
 
 @pytest.mark.parametrize(

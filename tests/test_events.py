@@ -14,7 +14,8 @@ from profilers import device
 from profilers.events import KNOWN, LONGEST_MS, MAX_ELEMENTS, MAX_TEXT, checked_event, parse_line
 
 MODELS = ("a.onnx", "b.onnx")
-TIGHT = {"event": "tight", "model": "a.onnx", "blocks_ms": [0.1], "calls_per_block": 3, "dirty": 0, "settled": True}
+BLOCKS = {"event": "blocks", "model": "a.onnx", "blocks_ms": [0.1], "rejected_ms": [], "calls_per_block": 3}
+LOAD = {"event": "load", "foreign": [0.0, 1.0], "probes_ms": [0.01]}
 PACED = {"event": "paced", "model": "b.onnx", "values_ms": [1.0], "gap_ms": 2.0}
 
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -(10**18), 5e-324, math.nan, math.inf, 1e999])
@@ -30,7 +31,7 @@ events = st.fixed_dictionaries(
     optional=dict.fromkeys([n for n in fields if n != "event"], values),
 )
 changed = st.tuples(
-    st.sampled_from([TIGHT, PACED, {"event": "fingerprint", **device.fingerprint()}]),
+    st.sampled_from([BLOCKS, LOAD, PACED, {"event": "fingerprint", **device.fingerprint()}]),
     st.dictionaries(st.sampled_from(fields), values, max_size=2),
 ).map(lambda pair: {**pair[0], **pair[1]})
 
@@ -64,7 +65,7 @@ def test_any_value_is_a_plain_event_or_refused(value: object) -> None:
     require_plain(event)
     assert event.get("model", "a.onnx") in MODELS
     times = event.get("values_ms" if event["event"] == "paced" else "blocks_ms", [])
-    assert event["event"] not in ("paced", "tight") or (times and all(1e-6 <= each < LONGEST_MS for each in times))
+    assert event["event"] not in ("paced", "blocks") or (times and all(1e-6 <= each < LONGEST_MS for each in times))
     assert event["event"] != "fingerprint" or set(event) == {"event", *device.fingerprint()}
 
 
@@ -80,7 +81,13 @@ def test_any_line_is_an_object_or_none_or_refused(line: bytes) -> None:
 
 @pytest.mark.parametrize("value", [5e-324, 0, 0.0, 9e-7, -1.0, math.nan, math.inf, LONGEST_MS, "1", True, None, [1.0]])
 def test_what_is_no_time_is_refused(value: object) -> None:
-    for event in ({**PACED, "values_ms": [1.0, value]}, {**PACED, "gap_ms": value}, {**TIGHT, "blocks_ms": [value]}):
+    for event in (
+        {**PACED, "values_ms": [1.0, value]},
+        {**PACED, "gap_ms": value},
+        {**BLOCKS, "blocks_ms": [value]},
+        {**BLOCKS, "rejected_ms": [value]},
+        {**LOAD, "probes_ms": [value]},
+    ):
         with pytest.raises(ValueError, match=r"wrong|the number|too long"):
             checked_event(event, MODELS)
     assert checked_event({**PACED, "values_ms": [1e-6, 9e6, 1]}, MODELS)["values_ms"] == [1e-6, 9e6, 1]
@@ -88,10 +95,25 @@ def test_what_is_no_time_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize("model", [None, 1, [], ["a.onnx"], {}, "c.onnx", "\x1b" * 900, "", "a"])
 def test_a_model_is_one_of_the_job(model: object) -> None:
-    for event in ({**PACED, "model": model}, {"event": "load", "foreign": [], "model": model}):
+    for event in ({**PACED, "model": model}, {**LOAD, "model": model}, {"event": "opening", "model": model}):
         with pytest.raises(ValueError) as error:
             checked_event(event, MODELS)
         require_short(error.value)
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01, math.nan, True, "0", None])
+def test_what_is_no_share_is_refused(share: object) -> None:
+    assert checked_event(LOAD, MODELS) == LOAD
+    assert checked_event({**LOAD, "foreign": [], "probes_ms": []}, MODELS)["foreign"] == []
+    with pytest.raises(ValueError, match=r"wrong foreign|the number"):
+        checked_event({**LOAD, "foreign": [0.5, share]}, MODELS)
+
+
+@pytest.mark.parametrize("event", [BLOCKS, LOAD, PACED, {"event": "opening", "model": "a.onnx"}])
+def test_an_event_without_what_we_rely_on_is_refused(event: dict[str, Any]) -> None:
+    for name in set(event) - {"event"}:
+        with pytest.raises(ValueError, match=f"wrong {name}"):
+            checked_event({key: value for key, value in event.items() if key != name}, MODELS)
 
 
 def test_an_event_is_bounded_as_a_whole() -> None:

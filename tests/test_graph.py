@@ -117,6 +117,33 @@ def test_steps_of_the_published_fabrics(columns: int, steps: tuple[int, ...]) ->
     assert tuple(len(graph.schedule(graph.full, workers)) for workers in (1, 2, 4)) == steps
 
 
+def resnet(blocks: int) -> tuple[Graph, dict[str, int]]:
+    """A CIFAR ResNet of three groups of blocks; its identity shortcuts are free, those that change channels are not."""
+    joined = [("conv", "image", "map0")]
+    for block in range(3 * blocks):
+        joined += [(f"block{block}", f"map{block}", f"sum{block}"), (f"skip{block}", f"map{block}", f"sum{block}")]
+        joined.append((f"add{block}", f"sum{block}", f"map{block + 1}"))
+    joined.append(("out", f"map{3 * blocks}", "classes"))
+    free = {f"skip{block}": 0 for block in range(3 * blocks) if block not in (blocks, 2 * blocks)}
+    return Graph(tuple(Edge(*names) for names in joined), "image", "classes"), free
+
+
+@pytest.mark.parametrize(
+    ("layers", "steps"),
+    [
+        (20, (22, 20, 20)),
+        (32, (34, 32, 32)),
+        (44, (46, 44, 44)),
+        (56, (58, 56, 56)),
+        (110, (112, 110, 110)),
+    ],
+)
+def test_steps_of_the_published_resnets(layers: int, steps: tuple[int, ...]) -> None:
+    """The numbers printed in the same thesis, for 1, 2 and 4 workers."""
+    graph, free = resnet((layers - 2) // 6)
+    assert tuple(len(graph.schedule(graph.full, workers, free)) for workers in (1, 2, 4)) == steps
+
+
 @pytest.mark.parametrize(
     ("edges", "reason"),
     [

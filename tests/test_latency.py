@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from fractions import Fraction
 
 import numpy as np
-import onnxruntime
 import pytest
 import toy
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from profilers.latency import (
+    RELATIVE_NOISE,
     Work,
-    context_models,
+    conformal_bound,
     edge_work,
     fit,
     paced_lines,
-    priors,
     sample_networks,
     spearman,
 )
-from toolkit.graph import Architecture, Edge, Graph
-from toolkit.layers import CausalConv
+from toolkit.graph import Architecture, Graph
+from toolkit.profile import Bound
 from toolkit.spaces import find_space
-from toolkit.supernet import SuperNetwork
 
 FEATURES = (1, 1, 40, 20)  # one hop of 200 ms
 
@@ -105,62 +106,75 @@ def test_what_the_networks_do_not_show_stays_at_its_prior() -> None:
     assert model.edges_ms == pytest.approx(prior_ms, abs=1e-6)
 
 
-def test_work_is_the_same_computation_on_the_same_shape() -> None:
-    work = edge_work(toy.network(), toy.FEATURES)
-    assert work["late"].same_as == work["early"].same_as  # which of the two comes first is a matter of order
-    others = [item.same_as for name, item in work.items() if name not in ("late", "early")]
-    assert len(set(others)) == len(others)
-    assert work["skip"].input_shape == (1, 2, 2, 4) and work["pass"].input_shape == (1, 4, 1, 2)
+@pytest.mark.parametrize(("trust", "noise"), [(0.25, RELATIVE_NOISE), (0.1, 2 * RELATIVE_NOISE)])
+def test_standard_errors_have_about_the_right_size(
+    space: tuple[Graph, dict[str, Work]], trust: float, noise: float
+) -> None:
+    """Two of them hold most of the true costs, half of one by far not as many; more noise than expected shows."""
+    graph, work = space
+    same_as = {name: item.same_as for name, item in work.items()}
+    distinct = [name for name in same_as if same_as[name] == name and not isinstance(work[name].module, nn.Identity)]
+    within: dict[float, list[bool]] = {2.0: [], 0.5: []}
+    for seed in range(8):
+        costs = invented(work, seed)
+        rng = np.random.default_rng(seed)
+        wrong = {name: rng.normal(1, trust) for name in set(same_as.values())}
+        prior_ms = {name: max(0.0, costs[name] * wrong[same_as[name]]) for name in costs}
+        networks = sample_networks(graph, 80, seed)
+        model = fit(graph, same_as, prior_ms, networks, timed(graph, costs, networks, noise, seed), trust)
+        for share, found in within.items():
+            found += [abs(model.edges_ms[each] - costs[each]) <= share * model.errors_ms[each] for each in distinct]
+        assert all(model.errors_ms[name] == model.errors_ms[other] for name, other in same_as.items())
+    assert np.mean(within[2.0]) >= 0.88 and np.mean(within[0.5]) < 0.65
+
+
+def test_errors_grow_with_the_noise_and_shrink_with_the_networks(space: tuple[Graph, dict[str, Work]]) -> None:
+    graph, work = space
+    same_as = {name: item.same_as for name, item in work.items()}
+    costs = invented(work)
+
+    def error(count: int, noise: float) -> float:
+        networks = sample_networks(graph, count, 0)
+        model = fit(graph, same_as, costs, networks, timed(graph, costs, networks, noise))
+        return float(np.median(list(model.errors_ms.values())))
+
+    assert error(120, 0.01) < error(30, 0.01) < error(30, 0.1)
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        lambda: CausalConv(2, 2, (3, 3), relu=False),
-        lambda: CausalConv(2, 2, (3, 3), groups=2),
-        lambda: CausalConv(2, 2, (3, 4)),
-        lambda: nn.Sequential(CausalConv(2, 2, (3, 3))),
-    ],
+    ("count", "rank"),
+    [(0, None), (1, None), (18, None), (19, 19), (38, 38), (39, 38), (58, 57), (59, 57), (100, 96), (199, 190)],
 )
-def test_work_that_differs_is_timed_apart(other: Callable[[], nn.Module]) -> None:
-    graph = Graph((Edge("a", "in", "out"), Edge("b", "in", "out")), "in", "out")
-    network = SuperNetwork(graph, {"a": CausalConv(2, 2, (3, 3)), "b": other()}, nn.Identity(), nn.Identity())
-    work = edge_work(network, (1, 2, 4, 4))
-    assert work["a"].same_as != work["b"].same_as
+def test_the_rank_of_a_bound_by_hand(count: int, rank: int | None) -> None:
+    """⌈(n + 1) · 0.95⌉: of 19 the largest; of 39 the 38th; of 100 the 96th. Fewer than 19 bound nothing."""
+    ratios = [1.0 + 0.01 * index for index in range(count)]
+    found = conformal_bound(list(np.random.default_rng(0).permutation(ratios)))
+    assert found == (None if rank is None else Bound(0.95, ratios[rank - 1], count))
 
 
-def test_an_edge_is_timed_in_context() -> None:
-    models = context_models(edge_work(toy.network(), toy.FEATURES))
-    timed = {name.split()[0] for name in models}
-    assert {"conv3", "conv1", "entry", "separable", "mix"} < timed and len(timed) == 6  # early or late
-    assert sorted(models) == sorted(f"{name} x{copies}" for name in timed for copies in (1, 4))
-    for copies in (1, 4):
-        session = onnxruntime.InferenceSession(models[f"separable x{copies}"], providers=["CPUExecutionProvider"])
-        feeds = {item.name: np.ones(item.shape, np.float32) for item in session.get_inputs()}
-        assert len(feeds) == 1 + copies  # a cache for each copy
-        outputs = session.run(None, feeds)
-        assert outputs[0].shape == (1, 2, 2, 4)
+@given(st.integers(1, 2000), st.sampled_from([50, 80, 90, 95, 99]))
+def test_the_rank_of_a_bound_in_exact_arithmetic(count: int, percent: int) -> None:
+    rank = math.ceil((count + 1) * Fraction(percent, 100))
+    found = conformal_bound(list(range(1, count + 1)), percent / 100)
+    assert (None if found is None else found.factor) == (rank if rank <= count else None)
 
 
-def test_the_copies_differ_so_that_none_is_computed_once_for_all() -> None:
-    models = context_models(edge_work(toy.network(), toy.FEATURES))
-    session = onnxruntime.InferenceSession(models["conv1 x4"], providers=["CPUExecutionProvider"])
-    single = onnxruntime.InferenceSession(models["conv1 x1"], providers=["CPUExecutionProvider"])
-    features = np.random.default_rng(0).normal(0, 1, toy.FEATURES).astype(np.float32)
-    four, one = (each.run(None, {"features": features})[0] for each in (session, single))
-    assert not np.allclose(four, 4 * one, atol=1e-3)
-
-
-def test_priors_are_a_third_of_three_more_copies() -> None:
-    work = edge_work(toy.network(), toy.FEATURES)
-    times = {f"{name} x{copies}": 0.05 + 0.1 * copies for name in work for copies in (1, 4)}
-    times["mix x4"] = times["mix x1"] - 0.01  # noise
-    first = work["late"].same_as
-    times = {
-        key: value for key, value in times.items() if key.split()[0] not in {"skip", "pass", "early", "late"} - {first}
-    }
-    found = priors(work, times)
-    assert found == pytest.approx({**dict.fromkeys(work, 0.1), "skip": 0.0, "pass": 0.0, "mix": 0.0})
+@pytest.mark.parametrize("spread", ["narrow", "skewed", "two kinds"])
+def test_a_bound_covers_as_many_as_it_says(spread: str) -> None:
+    """Whatever the distribution: of 100 calibrating, 95 to 97 % of new ones lie below, in the mean of many splits."""
+    rng = np.random.default_rng(0)
+    ratios = {
+        "narrow": rng.normal(1, 0.01, 600),
+        "skewed": rng.lognormal(0, 0.5, 600),
+        "two kinds": np.where(rng.random(600) < 0.9, rng.normal(1, 0.02, 600), rng.normal(1.5, 0.1, 600)),
+    }[spread]
+    covered = []
+    for _ in range(300):
+        drawn = rng.permutation(ratios)
+        bound = conformal_bound(drawn[:100].tolist())
+        assert bound is not None
+        covered.append(float((drawn[100:] <= bound.factor).mean()))
+    assert 0.945 <= np.mean(covered) <= 0.975  # 96 / 101 = 0.950 is expected
 
 
 def test_networks_are_live_different_and_of_all_sizes(space: tuple[Graph, dict[str, Work]]) -> None:

@@ -184,9 +184,9 @@ def test_a_hop_that_does_not_divide_is_refused(samples: int) -> None:
         to_onnx(exported.listener_network(None), (1, samples))
 
 
-def test_a_layer_without_a_writer_is_named() -> None:
-    with pytest.raises(MilliwiseError, match="Tanh at 'only'"):
-        to_onnx(network_of(nn.Tanh()), (1, 1, 2, 4))
+def test_a_layer_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(MilliwiseError, match="GRU at 'only'"):
+        to_onnx(network_of(nn.GRU(4, 4)), (1, 1, 2, 4))
 
 
 def test_edges_that_disagree_are_refused() -> None:

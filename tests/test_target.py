@@ -11,7 +11,7 @@ from tiny_onnx import counter
 
 from profilers import target
 from profilers.device import fingerprint
-from profilers.target import LocalTarget, parse_target
+from profilers.target import LocalTarget, RunnerEnded, parse_target
 from toolkit.errors import MilliwiseError
 
 JOB = {"format": 1, "tasks": [{"task": "tight", "models": ["a.onnx"], "rounds": 2, "block_ms": 0.2}]}
@@ -49,14 +49,14 @@ def test_local_runs_the_job_and_streams_the_events(folder):
     events = LocalTarget().run(JOB, {"a.onnx": counter()}, told.append)
     assert told == events
     assert events[0]["event"] == "environment"
-    assert [event["model"] for event in events if event["event"] == "tight"] == ["a.onnx"]
+    assert {event["model"] for event in events if event["event"] == "blocks"} == {"a.onnx"}
 
 
 def test_a_file_is_taken_by_path_too(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "some model.onnx"
     path.write_bytes(counter())
     events = LocalTarget().run(JOB, {"a.onnx": path}, lambda event: None)
-    assert "tight" in {event["event"] for event in events}
+    assert "blocks" in {event["event"] for event in events}
     with pytest.raises(MilliwiseError, match=r"gone\.onnx"):
         LocalTarget().run(JOB, {"a.onnx": path.with_name("gone.onnx")}, lambda event: None)
 
@@ -69,13 +69,13 @@ def test_a_name_that_leaves_the_folder_is_refused(folder, name):
 
 def test_a_crash_gives_the_last_line_of_its_errors(folder, as_runner):
     as_runner("sys.exit('first line\\nno module named onnxruntime')")
-    with pytest.raises(MilliwiseError, match=r"exit code 1: no module named onnxruntime$"):
+    with pytest.raises(RunnerEnded, match=r"exit code 1: no module named onnxruntime$"):
         LocalTarget().run(JOB, {}, lambda event: None)
 
 
 def test_a_killed_runner_is_named_as_killed(folder, as_runner):
     as_runner("os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(MilliwiseError, match="SIGKILL"):
+    with pytest.raises(RunnerEnded, match="SIGKILL"):
         LocalTarget().run(JOB, {}, lambda event: None)
 
 
@@ -83,7 +83,7 @@ def test_a_silent_runner_is_ended(folder, as_runner):
     as_runner("print(json.dumps({'event': 'pid', 'pid': os.getpid()}), flush=True); time.sleep(60)")
     told: list[dict] = []
     begun = time.monotonic()
-    with pytest.raises(MilliwiseError, match="said nothing for 1 s"):
+    with pytest.raises(RunnerEnded, match="said nothing for 1 s"):
         LocalTarget(silence_s=1.0).run(JOB, {}, told.append)
     assert time.monotonic() - begun < 30  # it did not wait for the sleeper
     assert not is_running(told[0]["pid"])

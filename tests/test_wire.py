@@ -3,6 +3,7 @@
 import exported
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import example, given
@@ -105,6 +106,37 @@ def test_operators_that_make_much_of_little_are_refused_wherever_they_are(operat
     ):
         with pytest.raises(WireError, match=f"the operator '{operator}'"):
             read_model(content)
+
+
+ELEMENTWISE = "Elu Erf Floor Gelu HardSwish LogSoftmax Mish Reciprocal Round Selu Shape Sigmoid Sign Softplus Sqrt Tanh"
+AXES = numpy_helper.from_array(np.array([1], np.int64), "axes")
+CHANNELS = numpy_helper.from_array(np.ones(4, np.float32), "channels")
+BOUNDED = {
+    **{name: helper.make_node(name, ["x"], ["y"]) for name in [*ELEMENTWISE.split(), "GlobalMaxPool"]},
+    "DepthToSpace": helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2),
+    "InstanceNormalization": helper.make_node("InstanceNormalization", ["x", "channels", "channels"], ["y"]),
+    "LayerNormalization": helper.make_node("LayerNormalization", ["x", "channels"], ["y"]),
+    "PRelu": helper.make_node("PRelu", ["x", "channels"], ["y"]),
+    "ReduceL2": helper.make_node("ReduceL2", ["x", "axes"], ["y"]),
+}
+
+
+@pytest.mark.parametrize("operator", BOUNDED)
+def test_what_is_allowed_makes_no_more_than_it_is_given(operator: str) -> None:
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 3, 4])
+    kind, sizes = (TensorProto.INT64, [None]) if operator == "Shape" else (TensorProto.FLOAT, [None] * 4)
+    made = helper.make_tensor_value_info("y", kind, sizes)
+    graph = helper.make_graph([BOUNDED[operator]], "g", [given], [made], [AXES, CHANNELS])
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8).SerializeToString()
+    read_model(content)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (value,) = session.run(None, {"x": np.ones((1, 4, 3, 4), np.float32)})
+    assert value.size <= 48
+
+
+def test_the_cure_for_a_forbidden_operator_is_true() -> None:
+    with pytest.raises(WireError, match=r"'Loop', which no listener may: make it of other layers$"):
+        read_model(with_nodes(helper.make_node("Loop", ["x"], ["y"])))
 
 
 def test_what_we_export_uses_no_other_operators() -> None:

@@ -47,3 +47,14 @@ def copying(shape: Sequence[int | str], kind: int = TensorProto.FLOAT, name: str
     """An Identity with an input of any name, shape and type."""
     node = helper.make_node("Identity", [name], [out])
     return to_bytes([node], [value(name, shape, kind)], [value(out, shape, kind)])
+
+
+def crashing() -> bytes:
+    """The remainder of the least int64 by minus one: the processor itself refuses, and the process dies."""
+    nodes = [
+        helper.make_node("Add", ["audio", "least"], ["low"]),
+        helper.make_node("Add", ["audio", "minus_one"], ["by"]),
+        helper.make_node("Mod", ["low", "by"], ["y"]),
+    ]
+    constants = {"least": np.array([-(2**63)]), "minus_one": np.array([-1])}
+    return to_bytes(nodes, [value("audio", [4], TensorProto.INT64)], [value("y", [4], TensorProto.INT64)], constants)

@@ -12,7 +12,11 @@ from toolkit.cli import FILE, json_option, report
 @click.command()
 @json_option
 def spaces(as_json: bool) -> None:
-    """List the search spaces."""
+    """List the search spaces.
+
+    Instead of one of these, every command also takes your own: a Python file (or an installed module, such as
+    package.space) with build(labels, hop_ms), which returns a SuperNetwork.
+    """
     from toolkit.spaces import SPACES
 
     rows = []
@@ -25,7 +29,8 @@ def spaces(as_json: bool) -> None:
             "input_shape": list(space.input_shape),
         }
         rows.append({**row, "summary": space.summary})
-    lines = [f"{row['name']:12} {row['nodes']} nodes, {row['edges']} edges: {row['summary']}" for row in rows]
+    lines = [f"{row['name']:14} {row['nodes']} nodes, {row['edges']} edges: {row['summary']}" for row in rows]
+    lines.append("or your own: a Python file with build(labels, hop_ms) -> SuperNetwork")
     report(as_json, {"spaces": rows}, "\n".join(lines))
 
 
@@ -33,9 +38,12 @@ def spaces(as_json: bool) -> None:
 @click.argument("space")
 @click.option("--profile", "profile_file", type=FILE, required=True, help="The device profile.")
 @click.option("--budget", help="Such as '2 ms': say whether any network fits (exit code 1 if none does).")
+@click.option("--bound", is_flag=True, help="Price by the bound that most networks stay below, not by the prediction.")
 @json_option
 @click.pass_context
-def feasible(context: click.Context, space: str, profile_file: Path, budget: str | None, as_json: bool) -> None:
+def feasible(
+    context: click.Context, space: str, profile_file: Path, budget: str | None, bound: bool, as_json: bool
+) -> None:
     """What the cheapest, the median and the dearest network of SPACE cost on the profiled device."""
     from toolkit.budget import Budget, show
     from toolkit.costs import price
@@ -45,7 +53,7 @@ def feasible(context: click.Context, space: str, profile_file: Path, budget: str
     limit = Budget.parse(budget) if budget is not None else Budget.parse("2 s")
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph
-    least, median, most = price(graph, profile, limit).spread_of_space()
+    least, median, most = price(graph, profile, limit, bound=bound).spread_of_space()
     unit = "ms" if limit.metric == "latency_ms" else limit.metric
     fits = least <= limit.limit
     verdict = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from toolkit.budget import Budget, show
 from toolkit.errors import BudgetTooSmall, MilliwiseError, UnpricedEdge
 from toolkit.graph import Architecture, Graph
-from toolkit.profile import DeviceProfile
+from toolkit.memory import Planned, peak_activation_bytes
+from toolkit.profile import DeviceProfile, EdgeCost
 
 Cost = Callable[[Architecture], float]
 """Any function of the live edges is a cost."""
@@ -85,8 +86,11 @@ class Price:
         return cheapest
 
 
-def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
+def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool = False) -> Price:
     """How `budget`'s metric is computed from a device profile.
+
+    Args:
+        bound: latency is priced at the upper bound that the profile calibrated, instead of at the prediction.
 
     Raises:
         ProfileMismatch: the profile is of another graph.
@@ -95,10 +99,8 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
     profile.require(graph)
     profile.require_priced(graph.full)
     rows = profile.edges
-    if budget.metric == "multiply_adds" and (odd := [name for name in sorted(graph.full) if rows[name].uncounted]):
-        raise UnpricedEdge(
-            f"edge {odd[0]} uses {rows[odd[0]].uncounted[0]}, which could not be counted: use a budget in ms"
-        )
+    if budget.metric == "multiply_adds":
+        _require_counted({**{f"edge {name}": rows[name] for name in sorted(graph.full)}, **profile.fixed})
     work = {name: row.steps for name, row in rows.items()}
 
     def total(metric: str) -> Cost:
@@ -107,11 +109,39 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget) -> Price:
 
     costs: dict[str, Cost] = {
         # Billed where the check's upper confidence bound will likely lie, for that is what has to fit.
-        "latency_ms": lambda live: profile.paced_ms(graph, live, f"{budget.statistic}_upper"),
-        **{metric: total(metric) for metric in ("memory_bytes", "multiply_adds", "parameters")},
+        "latency_ms": lambda live: profile.paced_ms(graph, live, f"{budget.statistic}_upper", bound=bound),
+        "memory_bytes": lambda live: float(planned_memory(graph, profile, live).total_bytes),
+        **{metric: total(metric) for metric in ("multiply_adds", "parameters")},
         "steps": lambda live: float(len(graph.schedule(live, budget.workers, work))),
     }
     return Price(graph, budget.metric, costs[budget.metric])
+
+
+def _require_counted(rows: Mapping[str, EdgeCost]) -> None:
+    for name, row in rows.items():
+        if row.uncounted:
+            raise UnpricedEdge(f"{name} uses {row.uncounted[0]}, which could not be counted: use a budget in ms")
+
+
+def planned_memory(graph: Graph, profile: DeviceProfile, live: Architecture) -> Planned:
+    """What a network of live edges, its stem and its head take, each edge with its own weights.
+
+    The head's output is added to the peak of the activations.
+
+    Raises:
+        UnpricedEdge: an edge has no row in the profile.
+    """
+    profile.require_priced(live)
+    fixed = profile.fixed
+    parts = [*(profile.edges[name] for name in live), *fixed.values()]
+    outputs = {name: profile.edges[name].activation_bytes for name in live}
+    peak = peak_activation_bytes(graph, live, outputs, fixed["stem"].activation_bytes)
+    return Planned(
+        weight_bytes=sum(part.weight_bytes for part in parts),
+        largest_bytes=max(part.weight_bytes for part in parts),
+        state_bytes=sum(part.state_bytes for part in parts),
+        activation_bytes=peak + fixed["head"].activation_bytes,
+    )
 
 
 def random_architecture(graph: Graph, chance: random.Random, keep: float) -> Architecture:

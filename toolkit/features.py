@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from toolkit.errors import MilliwiseError
+
 
 @dataclass(frozen=True)
 class FrontEndSpec:
@@ -76,6 +78,26 @@ class LogMel(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """See the class."""
         return (self.log_mel(audio) - math.log(self.spec.floor)).transpose(1, 2).unsqueeze(1)
+
+
+def log_mel_of(stem: nn.Module) -> LogMel | None:
+    """The front-end in a stem; None in that of a network which hears no audio."""
+    return next((part for part in stem.modules() if isinstance(part, LogMel)), None)
+
+
+def front_end_of(stem: nn.Module, space: str) -> FrontEndSpec:
+    """What a network of that search space hears.
+
+    Raises:
+        MilliwiseError: it does not hear audio.
+    """
+    found = log_mel_of(stem)
+    if found is None:
+        raise MilliwiseError(
+            f"{space} does not hear audio: search and export make listeners, which have toolkit.features.LogMel in "
+            "their stem (exporters.onnx.to_onnx writes any network)"
+        )
+    return found.spec
 
 
 def mel_filters(spec: FrontEndSpec) -> Tensor:

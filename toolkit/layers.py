@@ -75,6 +75,25 @@ class Expanded(nn.Sequential):
         )
 
 
+class RecentColumns(nn.Module):
+    """The columns of a window that ends with each hop: of a stream, the last `window_columns` at every hop.
+
+    Of a clip of many hops the windows overlap in one tensor, and an operation that spans a window moves on by
+    `hop_columns`. Columns before the start are zeros.
+    """
+
+    def __init__(self, window_columns: int, hop_columns: int) -> None:
+        super().__init__()
+        if not 1 <= hop_columns <= window_columns:
+            raise ValueError(f"a hop of {hop_columns} columns does not fit a window of {window_columns}")
+        self.window_columns = window_columns
+        self.hop_columns = hop_columns
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[..., time] to [..., window_columns − hop_columns + time]."""
+        return functional.pad(inputs, (self.window_columns - self.hop_columns, 0))
+
+
 class WindowHead(nn.Module):
     """Scores at every hop: the mean of the last `window_columns` columns, through a linear layer.
 
@@ -82,11 +101,11 @@ class WindowHead(nn.Module):
     columns before the start are zeros.
     """
 
-    def __init__(self, channels: int, labels: int, window_columns: int, hop_columns: int) -> None:
+    def __init__(self, channels: int, labels: int, window_columns: int, hop_columns: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.window_columns = window_columns
         self.hop_columns = hop_columns
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, labels)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from typing import Any
 from toolkit.errors import MilliwiseError, ProfileMismatch, UnpricedEdge
 from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture, Graph
+from toolkit.makespan import ParallelModel
+from toolkit.memory import MemoryModel
 
-FORMAT = 1  # 1: the first
+FORMAT = 2  # 2: clock, bound and memory, edges that failed
 PACED = ("p50", "p95", "p99", "p50_upper", "p95_upper", "p99_upper")
 
 
@@ -20,26 +22,34 @@ class EdgeCost:
     """What one live edge adds to a network.
 
     Attributes:
-        latency_ms: in a tight loop, in context, as the fitted model uses it.
+        latency_ms: in context, as the fitted model uses it; None for an edge that could not be measured.
         isolated_ms: as measured before the fit, by difference (None for an edge that computes nothing).
         spread: relative spread of the measurement, a fraction.
-        memory_bytes: weights, streaming state and output activation.
+        weight_bytes: of its float32 weights as they are exported, BatchNorm folded where it follows a convolution.
+        state_bytes: what it keeps between two calls.
+        activation_bytes: of its output for one call; 0 for an identity, which hands its input on.
         steps: units of sequential work (an identity is free).
         multiply_adds: per hop.
         parameters: trained values.
         uncounted: operators whose multiply-adds could not be counted.
         same_as: name of the edge that was measured in its place because it is the same computation.
+        error_ms: standard error of latency_ms.
+        failed: why it could not be measured.
     """
 
-    latency_ms: float
+    latency_ms: float | None
     isolated_ms: float | None
     spread: float
-    memory_bytes: int
+    weight_bytes: int
+    state_bytes: int
+    activation_bytes: int
     steps: int
     multiply_adds: int
     parameters: int
     uncounted: tuple[str, ...] = ()
     same_as: str | None = None
+    error_ms: float | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,22 +64,39 @@ class Line:
 
 
 @dataclass(frozen=True)
-class LatencyModel:
-    """Latency of a network from its live edges.
-
-    tight-loop ms = front_end_ms + base_ms + Σ edges + join_ms · (live edges beyond the first into each node);
-    paced ms of a statistic = paced[statistic](tight-loop ms).
+class Bound:
+    """What most networks stay below: `factor` × the prediction of the table (front-end not included).
 
     Attributes:
-        front_end_ms: the stem alone, in a tight loop.
+        coverage: the least probability of that, for networks drawn as the calibrating ones were (split conformal).
+        nets: how many networks calibrated it.
+        held_out_coverage: the share of the held-out networks that did stay below.
+    """
+
+    coverage: float
+    factor: float
+    nets: int
+    held_out_coverage: float | None = None
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """Latency of a network from its live edges, by the clock of the profile's table.
+
+    ms by that clock = front_end_ms + base_ms + Σ edges + join_ms · (live edges beyond the first into each node);
+    paced ms of a statistic = paced[statistic](ms by that clock).
+
+    Attributes:
+        front_end_ms: the stem alone.
         base_ms: calling the runtime, and the head.
         join_ms: adding one more live edge into a node.
-        paced: statistic (p50, p95, p99) to the map from tight-loop ms to ms when called once per hop; `p95_upper` and
+        paced: statistic (p50, p95, p99) to the map from the table's ms to ms when called once per hop; `p95_upper` and
             so on lead to where the upper confidence bound of that statistic will likely be measured, which is what a
             budget is held against.
         shortened: the map from ms at the shortened gap to ms at the hop.
         shortened_gap_ms: that gap.
         paced_error: mean relative error of the paced p50 map over the networks it was fitted on, a fraction.
+        bound: None where too few networks could calibrate one.
     """
 
     front_end_ms: float
@@ -79,9 +106,10 @@ class LatencyModel:
     shortened: Line
     shortened_gap_ms: float
     paced_error: float
+    bound: Bound | None = None
 
 
-def tight_loop_ms(
+def network_ms(
     graph: Graph, live: Architecture, edges_ms: Mapping[str, float], base_ms: float, join_ms: float
 ) -> float:
     """The latency model of `LatencyModel` for live edges, front-end not included."""
@@ -90,13 +118,16 @@ def tight_loop_ms(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How wrong the tight-loop model is on networks that took no part in its fit (front-end not included)."""
+    """How wrong the table's model is on networks that took no part in its fit (front-end not included).
+
+    None where there were no such networks: the space has too few, or they failed.
+    """
 
     nets: int
-    mape: float
-    within_5: float
-    within_10: float
-    spearman: float
+    mape: float | None
+    within_5: float | None
+    within_10: float | None
+    spearman: float | None
     rows: tuple[Mapping[str, Any], ...]
 
 
@@ -106,6 +137,11 @@ class DeviceProfile:
 
     `fixed` has the costs of what every network of the space contains beside its edges: `stem` and `head` (of a
     listener with 12 labels). Their latency is in the latency model, as `front_end_ms` and in `base_ms`.
+
+    `clock` is the rhythm in which the table was timed: `tight` (calls back to back) or `paced` (idle between calls,
+    where weights do not fit the cache and how warm it is decides). `noisy_because` says what disturbed it.
+
+    `memory` and `parallel` are None where they were not measured.
     """
 
     space: str
@@ -114,30 +150,42 @@ class DeviceProfile:
     fingerprint: Mapping[str, Any]
     threads: int
     hop_ms: int
+    clock: str
     measured: Mapping[str, Any]
     edges: Mapping[str, EdgeCost]
     fixed: Mapping[str, EdgeCost]
     latency: LatencyModel
     held_out: HeldOut
     noisy: bool
+    noisy_because: tuple[str, ...]
     seconds: float
+    memory: MemoryModel | None = None
+    parallel: ParallelModel | None = None
 
-    def tight_ms(self, graph: Graph, live: Iterable[str], front_end: bool = True) -> float:
-        """Predicted tight-loop ms of a network of live edges.
+    def table_ms(self, graph: Graph, live: Iterable[str], *, front_end: bool = True, bound: bool = False) -> float:
+        """Predicted ms of a network of live edges by the table's clock.
+
+        Args:
+            bound: what it stays below with the probability `latency.bound.coverage`, instead of what it likely takes.
 
         Raises:
-            UnpricedEdge: an edge has no row in this profile.
+            UnpricedEdge: an edge has no cost in this profile, or a bound is asked for and there is none.
         """
         live = frozenset(live)
         self.require_priced(live)
         model = self.latency
-        edges_ms = {name: self.edges[name].latency_ms for name in live}
+        if bound and model.bound is None:
+            raise UnpricedEdge(
+                f"the profile of {self.space} has no bound, for too few networks calibrated it: go without one"
+            )
+        factor = model.bound.factor if bound and model.bound else 1.0
+        edges_ms = {name: self.edges[name].latency_ms or 0.0 for name in live}
         front_end_ms = model.front_end_ms if front_end else 0.0
-        return front_end_ms + tight_loop_ms(graph, live, edges_ms, model.base_ms, model.join_ms)
+        return front_end_ms + factor * network_ms(graph, live, edges_ms, model.base_ms, model.join_ms)
 
-    def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95") -> float:
-        """Predicted ms of the whole exported file, called once per hop."""
-        return self.latency.paced[statistic](self.tight_ms(graph, live))
+    def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95", *, bound: bool = False) -> float:
+        """Predicted ms of the whole exported file, called once per hop; `bound` as in `table_ms`."""
+        return self.latency.paced[statistic](self.table_ms(graph, live, bound=bound))
 
     def require_priced(self, names: Iterable[str]) -> None:
         """Refuse edges without a measured cost.
@@ -145,6 +193,11 @@ class DeviceProfile:
         Raises:
             UnpricedEdge: names them.
         """
+        for name in sorted(set(names) & self.edges.keys()):
+            if (reason := self.edges[name].failed) is not None:
+                raise UnpricedEdge(
+                    f"edge {name} could not be measured ({reason}): run milliwise profile {self.space} again"
+                )
         if missing := sorted(set(names) - self.edges.keys()):
             raise UnpricedEdge(
                 f"the device profile has no cost for edge {', '.join(missing)}: "
@@ -184,86 +237,12 @@ class DeviceProfile:
                 f"device profile {path} has format {content.get('format')!r}, this version reads {FORMAT}: "
                 "profile again"
             )
+        from toolkit.profile_json import parse_profile  # which needs the classes above
+
         try:
-            return _from_json(content)
+            return parse_profile(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise MilliwiseError(
                 f"device profile {path} is not as milliwise wrote it ({reason}): run milliwise profile again"
             ) from None
-
-
-def _number(value: object, name: str, least: float = -1e300) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e300:
-        raise ValueError(f"{name} is {str(value)[:40]}")
-    return float(value)
-
-
-def _count(value: object, name: str, least: int = 0, most: int = 10**18) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} is {str(value)[:40]}")
-    return value
-
-
-def _flag(value: object, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _line(value: Mapping[str, Any], name: str) -> Line:
-    return Line(_number(value["base"], name, 0.0), _number(value["slope"], name, 0.0))
-
-
-def _edge(name: str, row: Mapping[str, Any]) -> EdgeCost:
-    isolated, same_as = row["isolated_ms"], row["same_as"]
-    return EdgeCost(
-        latency_ms=_number(row["latency_ms"], f"latency_ms of {name}", 0.0),
-        isolated_ms=None if isolated is None else _number(isolated, f"isolated_ms of {name}"),
-        spread=_number(row["spread"], f"spread of {name}", 0.0),
-        memory_bytes=_count(row["memory_bytes"], f"memory_bytes of {name}"),
-        steps=_count(row["steps"], f"steps of {name}"),
-        multiply_adds=_count(row["multiply_adds"], f"multiply_adds of {name}"),
-        parameters=_count(row["parameters"], f"parameters of {name}"),
-        uncounted=tuple(_text(operator, f"uncounted of {name}") for operator in row["uncounted"]),
-        same_as=None if same_as is None else _text(same_as, f"same_as of {name}"),
-    )
-
-
-def _latency(row: Mapping[str, Any]) -> LatencyModel:
-    plain = ("front_end_ms", "base_ms", "join_ms")
-    return LatencyModel(
-        **{name: _number(row[name], name, 0.0) for name in plain},
-        paced={name: _line(row["paced"][name], f"paced {name}") for name in PACED},
-        shortened=_line(row["shortened"], "shortened"),
-        shortened_gap_ms=_number(row["shortened_gap_ms"], "shortened_gap_ms", 1.0),
-        paced_error=_number(row["paced_error"], "paced_error", 0.0),
-    )
-
-
-def _held_out(row: Mapping[str, Any]) -> HeldOut:
-    shares = {name: _number(row[name], name) for name in ("mape", "within_5", "within_10", "spearman")}
-    return HeldOut(nets=_count(row["nets"], "nets"), rows=tuple(dict(item) for item in row["rows"]), **shares)
-
-
-def _from_json(content: Mapping[str, Any]) -> DeviceProfile:
-    texts = {name: _text(content[name], name) for name in ("space", "digest", "target")}
-    return DeviceProfile(
-        **texts,
-        fingerprint=dict(content["fingerprint"]),
-        threads=_count(content["threads"], "threads", 1, 64),
-        hop_ms=_count(content["hop_ms"], "hop_ms", 1, 2000),
-        measured=dict(content["measured"]),
-        edges={str(name): _edge(name, row) for name, row in content["edges"].items()},
-        fixed={name: _edge(name, content["fixed"][name]) for name in ("stem", "head")},
-        latency=_latency(content["latency"]),
-        held_out=_held_out(content["held_out"]),
-        noisy=_flag(content["noisy"], "noisy"),
-        seconds=_number(content["seconds"], "seconds", 0.0),
-    )

@@ -55,13 +55,14 @@ def _lines(title: str, total: float, every_seconds: float = 5.0) -> Iterator[Adv
         if now - said >= every_seconds and 0 < done < total:
             said = now
             left = (now - begun) / done * (total - done)
-            _say(f"{title}: {100 * done / total:.0f} %, about {left:.0f} s left")
+            say(f"{title}: {100 * done / total:.0f} %, about {left:.0f} s left")
 
     yield advance
-    _say(f"{title}: done in {time.monotonic() - begun:.0f} s")
+    say(f"{title}: done in {time.monotonic() - begun:.0f} s")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Write a line to standard error, in one piece."""
     with suppress(OSError):  # nobody reads it, or a log is on a full disk: no reason to lose the work
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

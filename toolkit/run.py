@@ -13,7 +13,7 @@ from torch import Tensor
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture
-from toolkit.spaces import find_space
+from toolkit.spaces import OwnSpace, Space, built_in_space
 from toolkit.supernet import SuperNetwork
 from toolkit.training import read_tensors, save_tensors
 
@@ -52,11 +52,15 @@ def save_selected(folder: Path, selected: Selected) -> None:
     write_json(folder / "run.json", content)
 
 
-def load_selected(folder: Path) -> Selected:
+def load_selected(folder: Path, space: Space | None = None) -> Selected:
     """Rebuild the network of a finished run.
 
+    Args:
+        space: that of the run, where it is the user's own: a run folder names it, but is not trusted to have it run.
+
     Raises:
-        MilliwiseError: the folder holds no finished run, or one that is damaged or of a newer format.
+        MilliwiseError: the folder holds no finished run, one that is damaged or of a newer format, or one of an own
+            space that is not given.
     """
     folder = Path(folder)
     if not os.path.isfile(folder / "run.json"):
@@ -73,10 +77,16 @@ def load_selected(folder: Path) -> Selected:
         hop_ms = content["hop_ms"]
         if type(hop_ms) is not int or not 0 < hop_ms < 10_000:
             raise ValueError(f"hop_ms is {str(hop_ms)[:40]}")
-        network = find_space(str(content["space"])).build(len(labels), hop_ms).select(kept)
+        if not isinstance(content["space"], str):
+            raise ValueError(f"space is {str(content['space'])[:40]}")
+        chosen = space or built_in_space(content["space"], f"run {folder}")
+        network = chosen.build(len(labels), hop_ms).select(kept)
+    except OwnSpace:
+        raise
     except (KeyError, ValueError, MilliwiseError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise MilliwiseError(f"run {folder} is not as milliwise wrote it ({reason}): search again") from None
+        cure = "search again" if space is None else f"search again, or give the {content.get('space')!a} of that search"
+        raise MilliwiseError(f"run {folder} is not as milliwise wrote it ({reason}): {cure}") from None
     tensors, _text = read_tensors(folder / "weights.safetensors")
     if odd := _odd_tensor(tensors, network.state_dict()):
         raise MilliwiseError(f"the weights in {folder} are of another network, or damaged ({odd}): search again")

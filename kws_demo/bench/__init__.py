@@ -13,6 +13,7 @@ BENCHES = {
     "listener": "kws_demo.bench.listener",
     "shipped": "kws_demo.bench.shipped",
     "listening": "kws_demo.bench.listening",
+    "profile": "kws_demo.bench.profile",
 }
 
 

@@ -74,12 +74,12 @@ def row(
     name: str,
     target: str,
     measured: float | None,
-    met: Callable[[float], bool],
+    met: Callable[[float], bool] | None,
     interval: tuple[float, float] | None = None,
     reason: str = "",
 ) -> dict[str, Any]:
-    """One judged figure; `met` is None, with the reason, when it was not measured."""
-    verdict = None if measured is None else bool(met(measured))
+    """One judged figure; `met` is None, with the reason, when it was not measured, or has no target."""
+    verdict = None if measured is None or met is None else bool(met(measured))
     return {
         "name": name,
         "target": target,

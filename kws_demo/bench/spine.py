@@ -88,7 +88,7 @@ def _span_rows(results: Results, profile: DeviceProfile) -> list[Row]:
         cheapest = price(network.graph, profile, Budget.parse("1 ms")).cheapest()
         models = {}
         for name, kept in (("cheapest", cheapest), ("dearest", network.graph.full)):
-            body, shape = features_only(network.select(kept), profile.hop_ms)
+            body, shape = features_only(network.select(kept), find_space(SPACE).shape(profile.hop_ms))
             models[name] = with_properties(to_onnx(body, shape), {})
         return {name: timing.best_ms for name, timing in time_tight(models, LocalTarget(), rounds=24).items()}
 

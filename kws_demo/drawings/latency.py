@@ -68,16 +68,16 @@ def milliseconds(profile: DeviceProfile, graph: Graph, live: Iterable[str]) -> s
 def _parts(profile: DeviceProfile, graph: Graph, live: frozenset[str]) -> list[tuple[str, float, str]]:
     """(name, ms, style) of the paced p95, adding up to it; the least edges in one row when they are many."""
     model = profile.latency
-    edges = [(edge.name, profile.edges[edge.name].latency_ms) for edge in graph.ordered if edge.name in live]
+    table_ms = profile.table_ms(graph, live)
+    edges = [(edge.name, profile.edges[edge.name].latency_ms or 0.0) for edge in graph.ordered if edge.name in live]
     edges.sort(key=lambda edge: -edge[1])
     shown, rest = edges[:MOST_ROWS], edges[MOST_ROWS:]
-    tight_ms = profile.tight_ms(graph, live)
-    joins_ms = tight_ms - model.front_end_ms - model.base_ms - sum(value for _, value in edges)
+    joins_ms = table_ms - model.front_end_ms - model.base_ms - sum(value for _, value in edges)
     return [
         ("front-end (log-mel)", model.front_end_ms, "front-end"),
         ("runtime call and head", model.base_ms, "fixed"),
         *((name, value, "edge") for name, value in shown),
         *([(f"{len(rest)} cheaper edges", sum(value for _, value in rest), "edge")] if rest else []),
         *([("adding edges in nodes", joins_ms, "fixed")] if joins_ms > 1e-9 else []),
-        (f"called every {profile.hop_ms} ms", profile.paced_ms(graph, live) - tight_ms, "idle"),
+        (f"called every {profile.hop_ms} ms", profile.paced_ms(graph, live) - table_ms, "idle"),
     ]

@@ -23,17 +23,18 @@ def network(graph: Graph, kept: Iterable[str], costs: Mapping[str, EdgeCost]) ->
     live = frozenset() if known - graph.full else graph.live(known)
     if not live:
         return None
+    priced_ms = {name: row.latency_ms for name, row in costs.items() if row.latency_ms is not None}
     places = in_pixels(cells(graph))
     height = max(y for _, y in places.values()) + ROW_HEIGHT / 2 + 26
     canvas = Canvas(FULL, height, f"{len(live)} live edges of {len(graph.edges)}")
-    most_ms = max((costs[name].latency_ms for name in live if name in costs), default=0.0)
+    most_ms = max((priced_ms[name] for name in live if name in priced_ms), default=0.0)
     curves = _curves(graph, places)
     named = len(graph.edges) <= MOST_LABELS
     for edge in sorted(graph.edges, key=lambda edge: edge.name in live):
-        _draw_edge(canvas, edge, curves[edge.name], edge.name in live, costs.get(edge.name), most_ms)
+        _draw_edge(canvas, edge, curves[edge.name], edge.name in live, priced_ms.get(edge.name), most_ms)
     for edge in graph.edges:
         if named or edge.name in live:
-            _name_edge(canvas, edge, curves[edge.name], edge.name in live, costs.get(edge.name))
+            _name_edge(canvas, edge, curves[edge.name], edge.name in live, priced_ms.get(edge.name))
     used = {node for name in live for node in (graph.by_name[name].source, graph.by_name[name].target)}
     for node, (x, y) in places.items():
         width, style = _node_width(node), "used" if node in used else "unused"
@@ -114,21 +115,21 @@ def _curves(graph: Graph, places: Places) -> dict[str, Sequence[Point]]:
 
 
 def _draw_edge(
-    canvas: Canvas, edge: Edge, curve: Sequence[Point], is_live: bool, cost: EdgeCost | None, most_ms: float
+    canvas: Canvas, edge: Edge, curve: Sequence[Point], is_live: bool, cost_ms: float | None, most_ms: float
 ) -> None:
     start, one, two, end = (f"{x:.0f} {y:.0f}" for x, y in curve)
-    share = cost.latency_ms / most_ms if cost and most_ms else 0.0
+    share = cost_ms / most_ms if cost_ms and most_ms else 0.0
     style = f"live heat{min(HEATS - 1, int(share * HEATS))}" if is_live else "absent"
     width = 2.0 + 5.0 * share if is_live else 1.0
-    priced = show_us(cost.latency_ms) if cost else "no price"
+    priced = "no price" if cost_ms is None else show_us(cost_ms)
     tip = f"{edge.name}: {priced}{'' if is_live else ', not used'}"
     canvas.add("path", style, tip, d=f"M{start}C{one},{two},{end}", stroke_width=width)
 
 
-def _name_edge(canvas: Canvas, edge: Edge, curve: Sequence[Point], is_live: bool, cost: EdgeCost | None) -> None:
+def _name_edge(canvas: Canvas, edge: Edge, curve: Sequence[Point], is_live: bool, cost_ms: float | None) -> None:
     x, y = ((a + 3 * b + 3 * c + d) / 8 for a, b, c, d in zip(*curve, strict=True))
     kind = edge.name.removeprefix(f"{edge.source}-{edge.target}-")
-    priced = f" {show_us(cost.latency_ms)}" if is_live and cost else ""
+    priced = f" {show_us(cost_ms)}" if is_live and cost_ms is not None else ""
     canvas.text(x, y + 4, f"{kind}{priced}", "edge-name halo used" if is_live else "edge-name halo unused", "middle")
 
 

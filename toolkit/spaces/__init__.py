@@ -1,10 +1,17 @@
-"""The search spaces: one file each, and a row in this table."""
+"""The search spaces: one file each, and a row in this table; and the user's own, named by their file or module."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Callable
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from toolkit.errors import MilliwiseError
@@ -12,10 +19,23 @@ from toolkit.errors import MilliwiseError
 if TYPE_CHECKING:
     from toolkit.supernet import SuperNetwork
 
+SAMPLES_PER_MS = 16  # of the audio that listeners hear
+
+
+class OwnSpace(MilliwiseError):
+    """A file asks for a search space that is a program."""
+
 
 @dataclass(frozen=True)
 class Space:
-    """A search space: its module has `build(labels, hop_ms) -> SuperNetwork`."""
+    """A search space: its module has `build(labels, hop_ms) -> SuperNetwork`.
+
+    Attributes:
+        name: that `find_space` finds it by, from any folder.
+        module: that is imported.
+        summary: in one line.
+        input_shape: of one call, batch of one included; `hop_samples` stands for the samples of a hop.
+    """
 
     name: str
     module: str
@@ -23,9 +43,23 @@ class Space:
     input_shape: tuple[int | str, ...]
 
     def build(self, labels: int = 12, hop_ms: int = 200) -> SuperNetwork:
-        """The super-network with fresh weights."""
+        """The super-network with fresh weights.
+
+        Raises:
+            MilliwiseError: the hop does not fit the space; or of the user's own, it cannot be built, is none, or does
+                not run on an input of its shape.
+        """
         builder: Callable[[int, int], SuperNetwork] = importlib.import_module(self.module).build
-        return builder(labels, hop_ms)
+        if self.name in SPACES:
+            return builder(labels, hop_ms)
+        with _running(self.name):
+            network = builder(labels, hop_ms)
+            _require_runs(network, self.shape(hop_ms))
+            return network
+
+    def shape(self, hop_ms: int) -> tuple[int, ...]:
+        """The shape of the input of one call, batch of one included."""
+        return tuple(hop_ms * SAMPLES_PER_MS if size == "hop_samples" else int(size) for size in self.input_shape)
 
 
 SPACES = {
@@ -35,16 +69,122 @@ SPACES = {
             "kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")
         ),
         Space("kws-coarse", "toolkit.spaces.kws_coarse", "the part of kws-ds for synthetic voices", (1, "hop_samples")),
+        Space("kws-cnn", "toolkit.spaces.kws_cnn", "large keyword network with dense shortcuts", (1, "hop_samples")),
+        Space(
+            "resnet-fabric", "toolkit.spaces.resnet_fabric", "ResNet with shortcuts, for small images", (1, 3, 32, 32)
+        ),
     )
 }
 
 
 def find_space(name: str) -> Space:
-    """The space of that name.
+    """The space of that name, or the user's own one in the file (`path/to/space.py`) or module (`package.space`) named.
+
+    The own one is a Python program, and it is run. It defines `build(labels, hop_ms) -> SuperNetwork`; also
+    `INPUT_SHAPE`, if its input is not audio, `(1, "hop_samples")`. The first line of its docstring says what it is. Its
+    name is the absolute path of its file, or that of its module.
 
     Raises:
-        MilliwiseError: there is none; the message lists those there are.
+        MilliwiseError: there is none (the message lists those there are), or it does not run or is no search space.
+    """
+    if name in SPACES:
+        return SPACES[name]
+    path = Path(name)
+    if path.suffix == ".py" or len(path.parts) > 1:
+        if not path.is_file():
+            raise MilliwiseError(f"there is no file {name} with a search space: name a Python file that has build()")
+        name = str(path.resolve())
+        with _running(name):
+            return _own(name, _load(Path(name)))
+    if "." in name:
+        with _running(name):
+            return _own(name, _import(name))
+    raise MilliwiseError(f"no search space {name!r}: choose {', '.join(SPACES)}, or the Python file of your own")
+
+
+def built_in_space(name: str, by: str) -> Space:
+    """The space of that name, which a file asks for: one of milliwise's own, for no file may have a program run.
+
+    Args:
+        by: what asks, such as `run my-run`.
+
+    Raises:
+        OwnSpace: it is another one.
     """
     if name not in SPACES:
-        raise MilliwiseError(f"no search space {name!r}: choose {' or '.join(SPACES)}")
+        raise OwnSpace(
+            f"{by} was searched in {name[:200]!a}, which is none of milliwise's own spaces but a program: if you trust "
+            "it, name it yourself with --space my_space.py"
+        )
     return SPACES[name]
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise MilliwiseError(f"there is no module {error.name}: install it, or name the Python file") from None
+
+
+def _load(path: Path) -> ModuleType:
+    """Run a file as a module, which may import its neighbours. It stays in `sys.modules`, from where it is built."""
+    name = f"milliwise_space_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise MilliwiseError("it is no Python file: its name has to end in .py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _own(name: str, module: ModuleType) -> Space:
+    if not callable(getattr(module, "build", None)):
+        raise MilliwiseError("it has no function build(labels, hop_ms): add one that returns the SuperNetwork")
+    shape = getattr(module, "INPUT_SHAPE", (1, "hop_samples"))
+    sizes = [1 if size == "hop_samples" else size for size in shape] if isinstance(shape, tuple) else []
+    if sizes[:1] != [1] or not all(type(size) is int and size > 0 for size in sizes):
+        raise MilliwiseError(
+            f"its INPUT_SHAPE is {shape!r}: give a tuple of sizes with a batch of one, such as (1, 3, 32, 32)"
+        )
+    summary = (module.__doc__ or "").strip().partition("\n")[0]
+    return Space(name, module.__name__, summary, shape)
+
+
+def _require_runs(network: object, shape: tuple[int, ...]) -> None:
+    """Refuse what is no super-network, or one whose parts do not fit together, in the form all the others expect."""
+    import torch
+
+    from toolkit.supernet import SuperNetwork
+
+    if not isinstance(network, SuperNetwork):
+        raise MilliwiseError(f"its build() returns a {type(network).__name__}: return a toolkit.supernet.SuperNetwork")
+    training = network.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        output = network.eval()(torch.zeros(shape))
+    network.train(training)
+    if not isinstance(output, torch.Tensor) or output.shape[:1] != (1,):
+        made = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise MilliwiseError(f"its network makes {made} of {list(shape)}: return one tensor with a batch of one")
+
+
+@contextmanager
+def _running(name: str) -> Iterator[None]:
+    """What goes wrong in a user's own space is said in one line: where, and what."""
+    try:
+        yield
+    except MilliwiseError as error:
+        raise MilliwiseError(f"search space {name}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is a program, which raises what it likes
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+        where = f", line {lines[-1]}" if lines else ""
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MilliwiseError(f"search space {name}{where}: {said[:300]}; correct it") from error
