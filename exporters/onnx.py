@@ -21,7 +21,7 @@ from exporters.front_end import write_log_mel
 from exporters.graph_writer import OPSET, GraphWriter, Value
 from exporters.traced import OWN_WRITER, write_traced
 from toolkit.errors import MilliwiseError
-from toolkit.features import LogMel
+from toolkit.features import LogMel, log_mel_of
 from toolkit.layers import CausalConv, RecentColumns, WindowHead
 from toolkit.supernet import SuperNetwork
 
@@ -152,24 +152,30 @@ def _window_head(module: WindowHead, writer: GraphWriter, value: Value, scope: s
 
 
 def to_onnx(
-    network: SuperNetwork, input_shape: tuple[int, ...], opset: int = OPSET, ir: int = IR_VERSION
+    network: SuperNetwork,
+    input_shape: tuple[int, ...],
+    opset: int = OPSET,
+    ir: int = IR_VERSION,
+    listener: bool | None = None,
 ) -> onnx.ModelProto:
-    """The streaming form of a whole (selected) network, called once per hop.
+    """The streaming form of a whole (selected) network, or of a part of one, called once per hop.
 
     Args:
         network: every live edge is written, with BatchNorm folded by its running statistics.
-        input_shape: of one call, batch of one included. With two dimensions, (1, hop_samples), the input is named
-            `audio`; else `features`.
+        input_shape: of one call, batch of one included.
         opset: ONNX operator set, 17 or newer.
         ir: ONNX file version.
+        listener: it hears audio, and its input is named `audio`, else `features`. By default, whether a `LogMel` is in
+            its stem: an edge, or what starts from features, is no listener, whatever its shape.
 
     Returns:
         A model with states `state_in_<name>`/`state_out_<name>` that start as zeros, and one output: `scores`, softmax
-        [1, labels], with a `WindowHead`, or where any other head makes logits [1, labels] or [1, 1, labels] of audio;
-        else `output`, what the head gives.
+        [1, labels], with a `WindowHead`, or where any other head of a listener makes logits [1, labels] or
+        [1, 1, labels]; else `output`, what the head gives.
     """
     writer = GraphWriter(opset)
-    source = Value("audio" if len(input_shape) == 2 else "features", input_shape)
+    hears = log_mel_of(network.stem) is not None if listener is None else listener
+    source = Value("audio" if hears else "features", input_shape)
     features = write(network.stem, writer, source, "stem")
 
     def add(_node: str, values: Sequence[Value]) -> Value:

@@ -54,7 +54,12 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     type=click.IntRange(59, 100_000),
     help="Calls in each measurement of a candidate.",
 )
-@click.option("--bound", is_flag=True, help="Price by the bound that most networks stay below, not by the prediction.")
+@click.option(
+    "--bound",
+    is_flag=True,
+    help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
+    "itself by the clock of the profile's table, not on its percentile when called once per hop.",
+)
 @click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
 @click.option("--on", "target", help="Where to measure: local or ssh://HOST. The default is the profile's target.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")

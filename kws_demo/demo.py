@@ -25,6 +25,7 @@ from kws_demo.settings import Settings
 from kws_demo.source import parse_spec
 from kws_demo.stream import Hop, listen
 from profilers.export import export_run
+from profilers.partial import only_writer
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
 from toolkit.budget import Budget
@@ -115,12 +116,11 @@ def _profile(path: Path, seed: int, resume: bool) -> DeviceProfile:
     partial = path.with_name(path.name + ".partial")
     if resume and path.exists():
         return DeviceProfile.load(path)
-    if not resume:
+    with only_writer(partial, resume):
+        profile = profile_device(find_space(SPACE), LocalTarget(), seed=seed, partial=partial)
+        profile.save(path)
         remove_file(partial)
-    profile = profile_device(find_space(SPACE), LocalTarget(), seed=seed, partial=partial)
-    profile.save(path)
-    remove_file(partial)
-    return profile
+        return profile
 
 
 def _fitting_budget(profile: DeviceProfile) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +194,9 @@ class _Run:
     def _candidate(self, kept: Architecture) -> Candidate:
         self.speech.recalibrate(self.network, kept)
         judged = accuracy(self.network, self.speech.evaluation("validation"), kept)
-        graph, profile = self.price.graph, self.profile
-        statistic = self.budget.statistic or "p95"
-        expected, upper = (profile.paced_ms(graph, kept, name) for name in (statistic, f"{statistic}_upper"))
-        return Candidate(sorted(kept), expected, upper, judged.share)
+        paced_ms, statistic = partial(self.profile.paced_ms, self.price.graph, kept), self.budget.statistic or "p95"
+        bound = self.settings.bound and self.profile.latency.bound is not None  # a budget in ms has refused that before
+        return Candidate(sorted(kept), paced_ms(statistic), paced_ms(f"{statistic}_upper", bound=bound), judged.share)
 
     def _save(self, candidates: list[Candidate]) -> None:
         save_candidates(self.folder / CANDIDATES_NAME, candidates)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import FILE, json_option, report
-
-if TYPE_CHECKING:
-    pass
 
 on_option = click.option(
     "--on", "target", default=None, help="Where to measure: local or ssh://HOST. The default is the profile's target."

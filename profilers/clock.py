@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from profilers.processes import Processes
 from profilers.target import RunnerEnded, Target
 from profilers.timing import BUSY, MAX_SPREAD, Event, PacedTiming, Tight, Timing, too_many
 from toolkit.errors import MilliwiseError
 from toolkit.progress import progress
 
 MAX_DEATHS = 10  # of the measuring process, each by another model: a deadly edge is in several
+LATER_COLD_CALLS = 2  # of every pace but the first: a new session, whose second call takes other buffers than the first
 CHECK_CALLS = 400  # of a check: enough for a narrow bound of the 95th percentile
 
 Model = bytes | Path
@@ -58,7 +60,9 @@ def measure_tight(
 ) -> Tight:
     """As `time_tight`, but what fails is told, not raised, and what an interrupted run measured is not repeated.
 
-    A model that kills the measuring process, or hangs it, has failed; the others are then measured without it.
+    A model that kills the measuring process, or hangs it, is tried once more alone. If it does so again it has failed;
+    otherwise it is to blame for nothing: perhaps so many models took too much memory. Those left are then measured in
+    two smaller processes.
 
     Args:
         known: what the interrupted run told. It is extended, and returned.
@@ -67,8 +71,8 @@ def measure_tight(
     Raises:
         MilliwiseError: the target fails.
     """
-    found, deaths = known or Tight(), 0
-    while not found.finished and (left := {name: each for name, each in models.items() if name not in found.failures}):
+    found, processes = known or Tight(), Processes(models)
+    while not found.finished and (left := processes.next(found)):
         told = {name: timing.blocks_ms for name, timing in found.timings.items()}
         task = {"task": "tight", "rounds": rounds, "block_ms": block_ms, "known": told}
         opening = _Opening()
@@ -82,28 +86,44 @@ def measure_tight(
         try:
             _run([[task]], left, target, threads, seed, title, take)
         except RunnerEnded as ended:
-            deaths += 1
-            if opening.model is None or deaths > MAX_DEATHS:
+            if opening.model is None:
                 raise
-            take({"event": "failed", "model": opening.model, "reason": str(ended)})
+            if processes.failed(opening.model):
+                take({"event": "failed", "model": opening.model, "reason": str(ended)})
+            elif processes.deaths > MAX_DEATHS:
+                raise
             continue
-        if missing := [name for name in left if name not in found.timings and name not in found.failures]:
-            raise MilliwiseError(f"the measuring process said nothing about {missing[0]}: measure again")
-        break
+        _require_told(left, found, opening.died, take)
+        processes.lived()
     if not found.finished:
         found.add({"event": "finished"})
         keep({"event": "finished"})
     return found
 
 
+def _require_told(names: Iterable[str], found: Tight, died: str, take: Callable[[Event], None]) -> None:
+    """Refuse that nothing was said about a model; those of a bundle whose runner died have failed."""
+    missing = [name for name in names if name not in found.timings and name not in found.failures]
+    if missing and not died:
+        raise MilliwiseError(f"the measuring process said nothing about {missing[0]}: measure again")
+    for name in missing:
+        take({"event": "failed", "model": name, "reason": f"not measured: the measuring process {died}"})
+
+
 class _Opening:
-    """Which model the runner is opening: the one to blame if nothing more is heard of it."""
+    """Which model the runner is opening: the one to blame if nothing more is heard of it.
+
+    `died` is how a runner in a bundle ended that took the rest of its job with it; empty where none did.
+    """
 
     def __init__(self) -> None:
         self.model: str | None = None
+        self.died = ""
 
     def notice(self, event: Event) -> None:
         self.model = event["model"] if event["event"] == "opening" else None
+        if event["event"] == "died":
+            self.died = event["reason"]
 
 
 def time_paced(
@@ -129,7 +149,7 @@ def time_paced(
     jobs = [[{"task": "paced", "gap_ms": min(gap_ms, hop_ms), "calls": share}] for share in shares]
     runs = _run(jobs, {"the model": model}, target, threads, seed, title)
     found = [_by_model(events, "paced", ["the model"])["the model"] for events in runs]
-    return _paced(found, any(_disturbed(events) for events in runs))
+    return _paced(found, [event for events in runs for event in events])
 
 
 def time_paces(
@@ -147,17 +167,22 @@ def time_paces(
 
     Raises:
         CannotTime: the model does not load or run on the target.
-        MilliwiseError: the target fails.
+        MilliwiseError: the target fails, or tells of other paces.
     """
     tasks = [{"task": "paced", "gap_ms": gap_ms, "calls": calls} for gap_ms, calls in paces]
     for later in tasks[1:]:
-        later["cold_calls"] = 1  # it has been called before; only the change of pace is new
+        later["cold_calls"] = LATER_COLD_CALLS
     (events,) = _run([tasks], {"the model": model}, target, threads, seed, "")
     _by_model(events, "paced", ["the model"])
     found = [event for event in events if event["event"] == "paced"]
-    if len(found) < len(paces):
-        raise MilliwiseError("the measuring process did not tell of every pace: measure again")
-    return [_paced([event], _disturbed(events)) for event in found]
+    told = [(event["gap_ms"], len(event["values_ms"])) for event in found]
+    if len(told) != len(paces) or not all(_is_pace(*pair) for pair in zip(told, paces, strict=True)):
+        raise MilliwiseError("the measuring process did not tell of every pace as it was asked: measure again")
+    return [_paced([event], events) for event in found]
+
+
+def _is_pace(told: tuple[float, int], asked: tuple[float, int]) -> bool:
+    return math.isclose(told[0], asked[0], rel_tol=1e-6) and told[1] == asked[1]
 
 
 def upper_quantile_rank(n: int, quantile: float = 0.95, confidence: float = 0.95) -> int:
@@ -241,18 +266,21 @@ def _by_model(
     for event in events:
         if event["event"] == "failed":
             raise CannotTime(f"cannot time {event['model']}: {event['reason']}")
+        if event["event"] == "died":
+            raise CannotTime(f"not measured: the measuring process {event['reason']}")
     found = {event["model"]: event for event in events if event["event"] == kind}
     if missing := [name for name in names if name not in found]:
         raise MilliwiseError(f"the measuring process said nothing about {missing[0]}: measure again")
     return {name: found[name] for name in names}
 
 
-def _disturbed(events: Sequence[Mapping[str, Any]]) -> bool:
-    shares = [share for event in events if event["event"] == "load" for share in event["foreign"]]
-    return too_many([share > BUSY for share in shares])
-
-
-def _paced(found: Sequence[Mapping[str, Any]], disturbed: bool) -> PacedTiming:
+def _paced(found: Sequence[Mapping[str, Any]], events: Sequence[Event]) -> PacedTiming:
+    watched = Tight()
+    for event in events:
+        if event["event"] == "load":
+            watched.add(event)
+    disturbed = too_many([share > BUSY for share in watched.foreign])
     processes = tuple(tuple(event["values_ms"]) for event in found)
     medians = [statistics.median(process) for process in processes]
-    return PacedTiming(processes, found[0]["gap_ms"], disturbed or max(medians) > (1 + MAX_SPREAD) * min(medians))
+    noisy = disturbed or max(medians) > (1 + MAX_SPREAD) * min(medians)
+    return PacedTiming(processes, found[0]["gap_ms"], noisy, watched.foreign, watched.probes_ms)

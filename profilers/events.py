@@ -181,4 +181,5 @@ KNOWN: dict[str, dict[str, Rule]] = {
     },
     "load": {"foreign": _each(_is_share, 0), "probes_ms": _each(_is_time, 0)},
     "failed": {"model": _is_text, "reason": _is_text},
+    "died": {"reason": _is_text},
 }

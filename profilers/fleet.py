@@ -6,12 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from profilers.bundle import BundleTarget
 from profilers.partial import Partial
@@ -23,6 +24,8 @@ from toolkit.files import remove_file, require_writable
 PROGRAM = "import sys; sys.path = [path for path in sys.path if path]; from toolkit.__main__ import main; main()"
 COMMAND = (sys.executable, "-c", PROGRAM, "profile")
 PARTIAL_NAME = "profiles.partial"
+KEYS = {"profile", "edges", "seconds"}  # of a row that tells of a profile
+MOST_BYTES = 16_000_000  # of such a row
 ENDING = ((0, 3.0), (signal.SIGINT, 10.0), (signal.SIGKILL, 10.0))  # a signal, and the seconds to end by it
 Row = dict[str, Any]
 
@@ -103,28 +106,32 @@ def _at_once(commands: Mapping[str, Sequence[str]], say: Callable[[str], object]
     """Run the commands at the same time; their rows are taken as they come, in this thread."""
     if not commands:
         return
-    with ThreadPoolExecutor(len(commands)) as pool, _running(commands) as processes:
-        rows = [pool.submit(_follow, name, process, say) for name, process in processes.items()]
+    with ThreadPoolExecutor(len(commands)) as pool, ExitStack() as files:
+        printed = {name: files.enter_context(tempfile.TemporaryFile()) for name in commands}
+        processes = files.enter_context(_running(commands, printed))
+        rows = [pool.submit(_follow, name, process, printed[name], say) for name, process in processes.items()]
         for row in as_completed(rows):
             take(row.result())
 
 
 @contextmanager
-def _running(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each command, which does not outlive this block."""
+def _running(
+    commands: Mapping[str, Sequence[str]], printed: Mapping[str, IO[bytes]]
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each command, which does not outlive this block; its standard output goes to its file."""
     processes: dict[str, subprocess.Popen[str]] = {}
     try:
         for name, command in commands.items():
-            processes[name] = _started(command)
+            processes[name] = _started(command, printed[name])
         yield processes
     finally:
         _end(processes.values())
 
 
-def _started(command: Sequence[str]) -> subprocess.Popen[str]:
+def _started(command: Sequence[str], printed: IO[bytes]) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.PIPE,
             text=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
     except OSError as error:
@@ -133,20 +140,31 @@ def _started(command: Sequence[str]) -> subprocess.Popen[str]:
         ) from None
 
 
-def _follow(name: str, process: subprocess.Popen[str], say: Callable[[str], object]) -> Row:
+def _follow(name: str, process: subprocess.Popen[str], printed: IO[bytes], say: Callable[[str], object]) -> Row:
     """Pass on what a command tells people; its row when it has ended."""
-    assert process.stdout and process.stderr
+    assert process.stderr
     last = ""
     for line in process.stderr:
         if line.strip():
             last = printable(line.strip())
             say(f"{name}: {last}")
-    found = process.stdout.read()
     code = process.wait()
     if code == 0:
-        return {"target": name, **json.loads(found)}
+        return {"target": name, **_row(printed)}
     ended = f"ended by signal {-code}: out of memory, or killed by somebody"
     return {"target": name, "error": ended if code < 0 else last.removeprefix("Error: ") or f"exit code {code}"}
+
+
+def _row(printed: IO[bytes]) -> Row:
+    """What `milliwise profile --json` printed, or `error`."""
+    printed.seek(0)
+    try:
+        found: Row = json.loads(printed.read(MOST_BYTES))
+        if found.keys() >= KEYS:
+            return found
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        pass
+    return {"error": "the command printed something else than its result: does the search space print as it runs?"}
 
 
 def _end(processes: Iterable[subprocess.Popen[str]]) -> None:

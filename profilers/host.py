@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CUT_S = 60  # the other end sends something at least every few seconds
+MAX_DEATHS = 10  # of the runner in one job, each by another model
 SILENCE_S = 180.0  # the runner speaks several times a second, and no single model may take it longer than a minute
 OLDEST_PYTHON = (3, 10)
 OURS = "milliwise-job-"  # how the names of the folders begin that `serve` makes
@@ -31,6 +32,14 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 class Stopped(Exception):
     """Measuring cannot go on; the message says why."""
+
+
+class Died(Stopped):
+    """The runner was killed, or silent for too long: what it had said, and the model it was opening then."""
+
+    def __init__(self, reason: str, events: list[dict[str, Any]], opening: str | None) -> None:
+        super().__init__(reason)
+        self.events, self.opening = events, opening
 
 
 class Cut(BaseException):
@@ -225,8 +234,7 @@ def run_bundle(bundle: Path) -> None:
         for number, job in enumerate(plan["jobs"], 1):
             sys.stderr.write(f"job {number} of {len(plan['jobs'])}\n")
             if job["folder"] not in done:
-                events = answers(bundle, "runner.py", bundle / job["folder"], job["threads"])
-                results["jobs"].append({**job, "events": events})
+                results["jobs"].append({**job, "events": measured(bundle, job)})
                 save(bundle / "results.json", results)
     except Stopped as reason:
         raise SystemExit(f"{reason}") from None
@@ -237,20 +245,57 @@ def run_bundle(bundle: Path) -> None:
     sys.stderr.write(f"{bundle / 'results.json'} is complete: carry it back, README.txt says what to do with it\n")
 
 
+def measured(bundle: Path, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a job. A model on which the runner dies has failed, and the others are measured without it.
+
+    Where no model is to blame, or too many are, `died` stands at the end, and what was not measured stays so.
+
+    Raises:
+        Stopped: the runner ended with an error of its own, or the job is damaged.
+    """
+    folder = bundle / job["folder"]
+    try:
+        asked = json.loads((folder / "job.json").read_bytes())
+        failed = asked.setdefault("failed", [])  # kept in the job: after an interruption no model kills once more
+        while True:
+            try:
+                return [*failed, *answers(bundle, "runner.py", folder, job["threads"])]
+            except Died as death:
+                if death.opening is None or len(failed) == MAX_DEATHS:
+                    return [*failed, *death.events, {"event": "died", "reason": str(death)}]
+                failed.append({"event": "failed", "model": death.opening, "reason": f"the measuring process {death}"})
+                for task in asked["tasks"]:
+                    task["models"].remove(death.opening)
+                if not all(task["models"] for task in asked["tasks"]):
+                    return [*failed, *death.events]
+            save(folder / "job.json", asked)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Stopped(f"{folder / 'job.json'} is damaged: copy the folder of the bundle here once more") from None
+
+
 def answers(bundle: Path, program: str, folder: Path, threads: int) -> list[dict[str, Any]]:
     """The events that a program of the bundle prints about a job, but for those that tell of progress.
 
     Raises:
-        Stopped: it ended with an error, or said nothing for too long.
+        Died: it was killed, or said nothing for too long, or ended while it opened a model.
+        Stopped: it ended with an error.
     """
-    with runner(bundle / program, folder, threads) as process:
-        text = b"".join(heard(process, SILENCE_S))
+    text = b""
+    last: dict[str, Any] = {"code": None, "errors": f"said nothing for {SILENCE_S:g} s: is a model stuck?"}
+    with runner(bundle / program, folder, threads) as process, contextlib.suppress(Stopped):
+        for chunk in heard(process, SILENCE_S):
+            text += chunk
         last = ended(process, folder)
-    if last["code"]:
-        cure = "; python3 -m pip install onnxruntime" if "No module named" in last["errors"] else ""
-        raise Stopped(f"the runner ended with exit code {last['code']}: {last['errors']}{cure}")
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith(b'{"event": ')]
-    return [event for event in lines if event["event"] != "progress"]
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith(b'{"event": ') and line.endswith(b"}")]
+    events = [event for event in lines if event["event"] != "progress"]
+    if last["code"] == 0:
+        return events
+    opening = lines[-1]["model"] if lines and lines[-1]["event"] == "opening" else None
+    why = last["errors"] if last["code"] is None else f"ended with exit code {last['code']}: {last['errors']}"
+    if opening is not None or (lines and (last["code"] or -1) < 0):
+        raise Died(why, events, opening)
+    cure = "; python3 -m pip install onnxruntime" if "No module named" in last["errors"] else ""
+    raise Stopped(f"the runner {why}{cure}")
 
 
 def jobs_in(path: Path, cure: str) -> dict[str, Any]:

@@ -149,7 +149,9 @@ def sample_networks(graph: Graph, count: int, seed: int) -> list[Architecture]:
         if len(found) == count:
             break
         found[random_architecture(graph, chance, chance.uniform(0.05, 0.95))] = None
-    return list(found)
+    networks = list(found)
+    chance.shuffle(networks)  # where all there are were found, the probable ones came first
+    return networks
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,12 @@ class Fitted:
 
     base_ms: float
     join_ms: float
+    chain_ms: float
     edges_ms: Mapping[str, float]
     errors_ms: Mapping[str, float]
 
     def __call__(self, graph: Graph, live: Architecture) -> float:
-        return network_ms(graph, live, self.edges_ms, self.base_ms, self.join_ms)
+        return network_ms(graph, live, self.edges_ms, self.base_ms, self.join_ms, self.chain_ms)
 
 
 def fit(
@@ -172,6 +175,7 @@ def fit(
     networks: Sequence[Architecture],
     times_ms: Sequence[float],
     trust: float = RELATIVE_TRUST,
+    prior_errors_ms: Mapping[str, float] | None = None,
 ) -> Fitted:
     """The model that predicts the networks' times with the least relative error, held near the priors.
 
@@ -181,12 +185,13 @@ def fit(
         networks: live edges of each timed network.
         times_ms: how long they took, front-end not included.
         trust: how far an edge may be from its prior, relative.
+        prior_errors_ms: how uncertain the priors of some edges were measured; it is added to that.
     """
-    distinct = sorted(set(same_as.values()))
-    place = {name: 2 + index for index, name in enumerate(distinct)}
-    rows = np.zeros((len(networks), 2 + len(distinct)))
+    distinct, prior_errors_ms = sorted(set(same_as.values())), prior_errors_ms or {}
+    place = {name: 3 + index for index, name in enumerate(distinct)}
+    rows = np.zeros((len(networks), 3 + len(distinct)))
     for row, live in zip(rows, networks, strict=True):
-        row[0], row[1] = 1.0, graph.joins(live)
+        row[:3] = 1.0, graph.joins(live), graph.chains(live)
         for name in live:
             row[place[same_as[name]]] += 1.0
     times = np.asarray(times_ms)
@@ -196,8 +201,10 @@ def fit(
         seen = relative_line(np.array([sum(prior_ms[name] for name in live) for live in networks]), times)
         line = seen if seen.slope > 0 else line  # in mere noise the priors are all that is known
     priors_ms = [line.slope * prior_ms[name] for name in distinct]
-    expected = np.array([line.base, 0.0, *priors_ms])
-    allowed = np.array([max(0.01, 0.3 * line.base), 0.001, *(trust * value + 5e-4 for value in priors_ms)])
+    expected = np.array([line.base, 0.0, 0.0, *priors_ms])
+    unsure_ms = [line.slope * prior_errors_ms.get(name, 0.0) for name in distinct]
+    known = [trust * value + 5e-4 + unsure for value, unsure in zip(priors_ms, unsure_ms, strict=True)]
+    allowed = np.array([max(0.01, 0.3 * line.base), 0.001, 0.001, *known])
     weights = 1.0 / (RELATIVE_NOISE * times)
     system = np.vstack([rows * weights[:, None], np.diag(1.0 / allowed)])
     solution = _not_negative(system, np.concatenate([times * weights, expected / allowed]))
@@ -206,7 +213,7 @@ def fit(
     spread = scale * np.sqrt(np.diag(np.linalg.inv(system.T @ system)))
     edges = {name: float(solution[place[other]]) for name, other in same_as.items()}
     errors = {name: float(spread[place[other]]) for name, other in same_as.items()}
-    return Fitted(float(solution[0]), float(solution[1]), edges, errors)
+    return Fitted(float(solution[0]), float(solution[1]), float(solution[2]), edges, errors)
 
 
 def _not_negative(system: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -242,17 +249,17 @@ def conformal_bound(ratios: Sequence[float], coverage: float = 0.95) -> Bound | 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Rank correlation; equal values share their mean rank. 0 where all of one side are equal: nothing is ranked."""
-    ranks = []
-    for values in (np.asarray(first), np.asarray(second)):
-        order = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(np.sort(values), values, "right")
-        ranks.append(order.astype(float))
+    both = [(np.asarray(values), np.sort(values)) for values in (first, second)]
+    ranks = [np.searchsorted(order, values) + np.searchsorted(order, values, "right") for values, order in both]
     if any(np.ptp(order) == 0 for order in ranks):
         return 0.0
     return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def paced_lines(
-    table_ms: Sequence[float], paced_ms: Sequence[Sequence[float] | NDArray[np.float64]]
+    table_ms: Sequence[float],
+    paced_ms: Sequence[Sequence[float] | NDArray[np.float64]],
+    seen_ms: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, Line], float]:
     """Maps from ms by the table's clock to paced ms of every statistic, and the mean relative error of the median's.
 
@@ -263,12 +270,13 @@ def paced_lines(
     Args:
         table_ms: of each network, by the table's clock.
         paced_ms: calls of each network, at least ten.
+        seen_ms: medians to judge the map of the median by; those of `paced_ms` if None.
     """
     tight = np.asarray(table_ms)
     medians = np.array([np.median(calls) for calls in paced_ms])
     middle = relative_line(tight, medians)
     predicted = middle.base + middle.slope * tight
-    errors = np.abs(predicted / medians - 1)
+    errors = np.abs(predicted / (medians if seen_ms is None else np.asarray(seen_ms)) - 1)
     excess = np.concatenate([np.asarray(calls) / value for calls, value in zip(paced_ms, medians, strict=True)])
     lines = {}
     for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):

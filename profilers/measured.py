@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from profilers.latency import Fitted, conformal_bound, fit, paced_lines, priors, relative_line, spearman
+from profilers.bundle import BundleTarget
+from profilers.latency import COPIES, Fitted, conformal_bound, fit, paced_lines, priors, relative_line, spearman
 from profilers.memory import fit_memory, judge_memory
 from profilers.plan import EMPTY, Networks, Plan, spread
 from profilers.session import Session
@@ -19,6 +23,7 @@ from toolkit.profile import Bound, DeviceProfile, HeldOut, LatencyModel, Line
 from toolkit.progress import progress
 
 SHORT_GAP_MS = 50.0
+LEAST_WEIGHED = 5  # networks: three to fit the memory model on
 
 
 class Measured:
@@ -36,20 +41,25 @@ class Measured:
         self.gap_ms = min(SHORT_GAP_MS, float(hop_ms))
         if clock == "tight":
             session.anchors = plan.anchors()
-        self._time("edges in context", plan.edges.items(), len(plan.edges))
+        self._time("edges in context", plan.edges.items, len(plan.edges))
         if EMPTY in session.failures:
             raise MilliwiseError(f"the target does not run even an empty model: {session.failures[EMPTY]}")
         self.failed = plan.failed(session.failures)
-        self.networks: Networks = plan.networks(self.failed)
+        # A bundle was asked for before anything could fail: `timed` drops the networks of edges that did.
+        carried = isinstance(session.target, BundleTarget)
+        self.networks: Networks = plan.networks(() if carried else self.failed)
         table, judging = self.networks.fitted, (*self.networks.calibrating, *self.networks.held_out)
         self.names = {kept: f"network {index}" for index, kept in enumerate((*table, *judging))}
         if clock == "tight":
-            whole = ((self._whole(index), plan.whole(kept)) for index, kept in enumerate(self.networks.paced))
-            self._time("whole files", whole, len(self.networks.paced))
-        self._time("networks of the table", self._bodies(table), len(table))
+            self._time("whole files", self._whole_files, len(self.networks.paced))
+            self._time("networks of the table", functools.partial(self._bodies, table), len(table))
+        else:  # a cache that others use, too, changes from minute to minute: what is compared is timed by turns
+            mixed = random.Random(plan.seed).sample([*table, *judging], len(table) + len(judging))
+            self._time("networks", functools.partial(self._bodies, mixed), len(mixed))
         self.paced = list(self._pace())
         self.table_seconds = session.parts.keep("table seconds", lambda: session.parts.seconds)
-        self._time("networks to judge it by", self._bodies(judging), len(judging))
+        if clock == "tight":
+            self._time("networks to judge it by", functools.partial(self._bodies, judging), len(judging))
         self.memory_bytes = dict(self._remember())
         session.level()
         if session.put_off:
@@ -58,10 +68,13 @@ class Measured:
     def _bodies(self, networks: Sequence[Architecture]) -> Iterator[tuple[str, bytes]]:
         return ((self.names[kept], self.plan.body(kept)) for kept in networks)
 
-    def _time(self, title: str, models: Iterable[tuple[str, bytes]], total: int) -> None:
+    def _whole_files(self) -> Iterator[tuple[str, bytes]]:
+        return ((self._whole(index), self.plan.whole(kept)) for index, kept in enumerate(self.networks.paced))
+
+    def _time(self, title: str, models: Callable[[], Iterable[tuple[str, bytes]]], total: int) -> None:
         effort = self.plan.effort
         if self.clock == "tight":
-            self.session.tight(title, models, effort.rounds)
+            self.session.tight(title, models(), effort.rounds)
         else:
             self.session.paced(f"{title}: {total} models", models, total, self.gap_ms, effort.paced_calls)
 
@@ -80,12 +93,14 @@ class Measured:
                 advance(1)
 
     def _remember(self) -> Iterator[tuple[Architecture, int]]:
-        """Some networks and how much memory they take, until one cannot tell."""
+        """Some networks and how much memory they take; none where the device tells it of no process."""
         networks = spread((*self.networks.fitted, *self.networks.held_out), self.plan.effort.weighed)
         if not networks:
             return
         with progress(f"measuring the memory of {len(networks)} networks", len(networks)) as advance:
             for kept in networks:
+                if self.failed.keys() & kept:
+                    continue
                 taken = self.session.memory(self.names[kept], self.plan.whole(kept))
                 if self.session.no_memory is not None:
                     return
@@ -98,21 +113,21 @@ class Measured:
         graph, found = self.plan.network.graph, list(self.memory_bytes.items())
         planned = [planned_memory(graph, profile, kept) for kept, _taken in found]
         taken = [each for _kept, each in found]
-        if len(planned[::2]) < 3:
+        if len(found) < LEAST_WEIGHED:
             return None
         return judge_memory(fit_memory(planned[::2], taken[::2]), planned[1::2], taken[1::2])
 
     def unmeasured(self) -> dict[str, str]:
         """What could not be measured beside edges, with the reason."""
-        reason = self.session.no_memory
-        return {} if reason is None else {"no_memory": reason}
+        failures = self.session.memory_failures
+        return {"no_memory": failures[-1]} if failures and len(self.memory_bytes) < LEAST_WEIGHED else {}
 
     def ms(self, name: str) -> float:
         return self.session.times[name].ms
 
     def timed(self, networks: Sequence[Architecture]) -> list[Architecture]:
-        """Those that did not fail."""
-        return [kept for kept in networks if self.names[kept] in self.session.times]
+        """Those that did not fail, nor one of their edges alone."""
+        return [kept for kept in networks if self.names[kept] in self.session.times and not self.failed.keys() & kept]
 
     def prior(self) -> dict[str, float]:
         """ms of every edge before the networks have spoken."""
@@ -126,7 +141,18 @@ class Measured:
             raise MilliwiseError(f"hardly a network of this space runs on the target: {reason}")
         same_as = {name: item.same_as for name, item in self.plan.work.items()}
         times_ms = [self.ms(self.names[kept]) for kept in networks]
-        return fit(self.plan.network.graph, same_as, self.prior(), networks, times_ms)
+        errors_ms = self._prior_errors() if self.clock == "paced" else None
+        graph = self.plan.network.graph
+        return fit(graph, same_as, self.prior(), networks, times_ms, prior_errors_ms=errors_ms)
+
+    def _prior_errors(self) -> dict[str, float]:
+        """ms; of few calls each, at the pace of a stream, the difference of two models is uncertain."""
+        times, found = self.session.times, {}
+        for name in self.plan.work:
+            pair = [times[model] for model in (f"{name} x1", f"{name} x{COPIES}") if model in times]
+            if len(pair) == 2:
+                found[name] = math.hypot(*(time.spread * time.ms for time in pair)) / (COPIES - 1)
+        return found
 
     def latency(self, model: Fitted) -> LatencyModel:
         """The model with its maps from the table's clock to the pace of a stream, and its bound."""
@@ -134,6 +160,7 @@ class Measured:
             (short, hop, index)
             for index, (short, hop) in enumerate(self.paced)
             if short and hop and (self.clock == "paced" or self._whole(index) in self.session.times)
+            if not self.failed.keys() & self.networks.paced[index]
         ]
         if len(rows) < 2:
             reason = next(iter(self.session.failures.values()), "the space has no more")
@@ -148,11 +175,9 @@ class Measured:
             self.ms(self._whole(index)) if self.clock == "tight" else float(np.median(calls))
             for calls, _hop, index in rows
         ]
-        lines, error = paced_lines(whole, [shortened.base + shortened.slope * calls for calls in short])
-        if (
-            self.clock == "paced"
-        ):  # the medians at the short gap are the table's own: what is left is the way to the hop
-            error = float(np.abs((shortened.base + shortened.slope * medians) / at_hop - 1).mean())
+        # By the paced clock the table is made of the short calls themselves: only those at the hop can judge it.
+        seen = at_hop if self.clock == "paced" else None
+        lines, error = paced_lines(whole, [shortened.base + shortened.slope * calls for calls in short], seen)
         graph = self.plan.network.graph
         kept = [self.networks.paced[index] for *_calls, index in rows]
         stems = [max(0.0, ms - model(graph, each)) for ms, each in zip(whole, kept, strict=True)]
@@ -165,6 +190,7 @@ class Measured:
             self.gap_ms,
             error,
             self._bound(model),
+            model.chain_ms,
         )
 
     def _bound(self, model: Fitted) -> Bound | None:

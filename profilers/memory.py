@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from profilers.target import PutOff, Target
+from profilers.target import Target
 from toolkit.errors import MilliwiseError
 from toolkit.memory import MemoryModel, Planned
-from toolkit.progress import progress
 
 Model = bytes | Path
 MEGABYTE = 1e6
@@ -47,11 +45,16 @@ class Memory:
         return self.peak_bytes - self.before_bytes
 
 
+class CannotTell(CannotMeasure):
+    """The target tells the memory of no process."""
+
+
 def memory_of(model: Model, target: Target, *, threads: int = 1, calls: int = CALLS, seed: int = 0) -> Memory:
     """Measure one model in a fresh process on a target (VmHWM of Linux, reset before; freed memory is returned).
 
     Raises:
-        CannotMeasure: the target does not tell, or the model does not run there; with the reason.
+        CannotTell: the target tells the memory of no process; with the reason.
+        CannotMeasure: the model does not run there; with the reason.
         MilliwiseError: the target fails.
     """
     task = {"task": "memory", "models": ["model.onnx"], "calls": calls}
@@ -59,40 +62,15 @@ def memory_of(model: Model, target: Target, *, threads: int = 1, calls: int = CA
     events = target.run(job, {"model.onnx": model}, lambda _event: None)
     for event in events:
         if event["event"] == "failed":
-            raise CannotMeasure(f"cannot measure memory: {event['reason']}")
+            opened = any(other["event"] == "opening" for other in events)
+            raise (CannotMeasure if opened else CannotTell)(f"cannot measure memory: {event['reason']}")
     told = [event for event in events if event["event"] == "memory"]
     if not told:
         raise CannotMeasure("the measuring process said nothing about memory: measure again")
-    return Memory(**{name: told[0][name] for name in Memory.__dataclass_fields__})
-
-
-def measure_memory(
-    models: Mapping[str, Model],
-    target: Target,
-    *,
-    threads: int = 1,
-    processes: int = 1,
-    title: str = "measuring memory",
-) -> dict[str, int]:
-    """The increment of every model: the median of `processes` fresh ones.
-
-    Raises:
-        CannotMeasure, MilliwiseError: as `memory_of`.
-        PutOff: the target answers another day; it was asked for everything first.
-    """
-    found: dict[str, list[int]] = {name: [] for name in models}
-    put_off: list[PutOff] = []
-    with progress(title, len(models) * processes) as advance:
-        for name, model in models.items():
-            for seed in range(processes):
-                try:
-                    found[name].append(memory_of(model, target, threads=threads, seed=seed).increment_bytes)
-                except PutOff as later:
-                    put_off.append(later)
-                advance(1)
-    if put_off:
-        raise put_off[0]
-    return {name: int(statistics.median(increments)) for name, increments in found.items()}
+    found = Memory(**{name: told[0][name] for name in Memory.__dataclass_fields__})
+    if found.increment_bytes <= 0:
+        raise CannotTell(f"the device tells that a model takes {found.increment_bytes} bytes: it cannot measure any")
+    return found
 
 
 def fit_memory(planned: Sequence[Planned], increments_bytes: Sequence[int]) -> MemoryModel:

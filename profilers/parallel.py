@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-import torch
 from onnx import helper
 from torch import nn
 
@@ -15,7 +14,7 @@ from exporters.onnx import to_onnx, with_properties
 from profilers.clock import CannotTime
 from profilers.latency import Work, edge_work
 from profilers.target import Target
-from profilers.timing import BUSY, FEW
+from profilers.timing import BUSY, too_many
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture, Edge, Graph
 from toolkit.makespan import HEAD, Operation, Plan, operations
@@ -67,10 +66,7 @@ class Bench:
     ) -> None:
         self.network, self.target, self.workers, self.rounds, self.seed = network, target, workers, rounds, seed
         self.work = edge_work(network, features_shape)
-        last = next(self.work[edge.name] for edge in network.graph.edges if edge.target == network.graph.sink)
-        with torch.no_grad():
-            sink_shape = tuple(last.module(torch.zeros(last.input_shape)).shape)
-        self.work[HEAD] = Work(HEAD, network.head, sink_shape)
+        self.work[HEAD] = Work(HEAD, network.head, network.sink_shape(features_shape))
         self.passing = {name for name, item in self.work.items() if name != HEAD and type(item.module) is nn.Identity}
         self.foreign: list[float] = []
 
@@ -119,7 +115,7 @@ class Bench:
     @property
     def noisy(self) -> bool:
         """Whether others used too much of the machine for too long."""
-        return sum(share > BUSY for share in self.foreign) > FEW * len(self.foreign)
+        return too_many([share > BUSY for share in self.foreign])
 
 
 def operation_model(item: Work, values: int) -> bytes:

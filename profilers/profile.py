@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from exporters.onnx import OPSET
 from profilers.bundle import BundleTarget
+from profilers.clock import CannotTime
 from profilers.counts import count
 from profilers.fixed import head_cost, stem_cost
 from profilers.latency import Fitted
@@ -18,14 +20,12 @@ from profilers.measured import Measured
 from profilers.partial import Partial
 from profilers.plan import Effort, Plan, bound_by_cache
 from profilers.session import Session
-from profilers.target import Target
+from profilers.target import RunnerEnded, Target
 from toolkit.errors import MilliwiseError
-from toolkit.makespan import ParallelModel
 from toolkit.profile import DeviceProfile, EdgeCost
 from toolkit.profile_json import parse_parallel
 from toolkit.spaces import Space
 
-CLOCKS = ("auto", "tight", "paced")
 MAKESPANS = 24  # networks that are really run in parallel, to judge the parallel model
 UNASKED_CACHE_BYTES = {"small board": 2_000_000}  # of a bundle's device: the work is written down before it is known
 
@@ -50,12 +50,13 @@ def profile_device(
         clock: in which rhythm the table is timed: `tight`, `paced`, or `auto`: paced where the weights of the whole
             network do not fit the device's cache, for then it decides how much of them is left after an idle hop.
         workers: when more than one, also measure what as many threads that share a network take (`profile.parallel`).
-        partial: file that keeps what is measured so far; with the same arguments the work continues from it. The caller
-            removes it when the profile is saved.
+        partial: file that keeps what is measured so far; the work continues from it. The caller removes it when the
+            profile is saved.
 
     Raises:
-        MilliwiseError: the target fails, the hop does not fit the space, or no network is left of the edges that could
-            be measured. An edge that fails alone is a row of the profile, with the reason.
+        MilliwiseError: the target fails, the hop does not fit the space, no network is left of the edges that could be
+            measured, or `partial` was begun with other arguments, models or on another device. An edge that fails alone
+            is a row of the profile, with the reason.
         PutOff: the target answers another day; it was asked for everything first.
     """
     if workers > 1 and isinstance(target, BundleTarget):
@@ -65,14 +66,16 @@ def profile_device(
         torch.manual_seed(seed)  # the same models every time: a bundle is recognised by them
         network = space.build(hop_ms=hop_ms).eval()
     plan = Plan(network, space.shape(hop_ms), seed, effort or Effort())
-    asked = {"threads": threads, "hop_ms": hop_ms, "seed": seed, "clock": clock, "workers": workers}
-    asked |= dataclasses.asdict(plan.effort)
+    asked = {"threads": threads, "hop_ms": hop_ms, "seed": seed, "clock": clock, **dataclasses.asdict(plan.effort)}
     if clock == "auto":
         cache_bytes = UNASKED_CACHE_BYTES if isinstance(target, BundleTarget) else device["cache_bytes"]
         clock = "paced" if bound_by_cache(plan.body(network.graph.full), cache_bytes) else "tight"
-    parts = Partial(partial, {"digest": network.graph.digest(), "target": target.name, "device": device, **asked})
+    same = {"space": space.name, "models": _models_digest(plan), "target": target.name, "device": device}
+    parts = Partial(partial, {**same, **asked, "clock": clock}, refuse_others=True)
     found = Measured(plan, Session(target, threads, seed, parts), clock, hop_ms)
-    model = found.fit()
+    model, together = found.fit(), _parallel(found, target, workers)
+    disturbed = (*found.session.disturbances(), *together["noisy_because"])
+    asked |= {"workers": workers, **found.unmeasured(), **together["unmeasured"]}
     profile = DeviceProfile(
         space=space.name,
         digest=network.graph.digest(),
@@ -81,30 +84,50 @@ def profile_device(
         threads=threads,
         hop_ms=hop_ms,
         clock=clock,
-        measured={"opset": OPSET, "table_seconds": round(found.table_seconds, 1), **asked, **found.unmeasured()},
+        measured={"opset": OPSET, "table_seconds": round(found.table_seconds, 1), **asked},
         edges=_edges(found, model),
         fixed={"stem": stem_cost(network.stem, plan.input_shape), "head": head_cost(network.head, plan.sink_shape)},
         latency=found.latency(model),
         held_out=found.judge(model),
-        noisy=bool(found.session.disturbances()),
-        noisy_because=found.session.disturbances(),
+        noisy=bool(disturbed),
+        noisy_because=disturbed,
         seconds=round(parts.seconds, 1),
+        parallel=together["model"] and parse_parallel(together["model"]),
     )
-    profile = dataclasses.replace(profile, memory=found.memory(profile))
-    if workers > 1:
-        profile = dataclasses.replace(profile, parallel=_parallel(found, target, workers))
-    return profile
+    return dataclasses.replace(profile, memory=found.memory(profile))
 
 
-def _parallel(found: Measured, target: Target, workers: int) -> ParallelModel | None:
-    """What several workers that share a network take, judged on the networks that the latency model was judged on."""
+def _models_digest(plan: Plan) -> str:
+    """SHA-256 of the models of all edges and of the whole network: what a profile is of."""
+    found = hashlib.sha256()
+    for model in (*plan.edges.values(), plan.whole(plan.network.graph.full)):
+        found.update(hashlib.sha256(model).digest())
+    return found.hexdigest()
+
+
+def _parallel(found: Measured, target: Target, workers: int) -> dict[str, Any]:
+    """What several workers that share a network take, judged on the networks that the latency model was judged on.
+
+    Returns:
+        `model` (None where it was not asked for, or an edge does not run so), and what to say in `unmeasured` and
+        `noisy_because`.
+    """
     plan, networks = found.plan, found.networks.held_out[:MAKESPANS]
     asked = {"workers": workers, "rounds": plan.effort.rounds, "seed": plan.seed}
+    row: dict[str, Any] = {"model": None, "unmeasured": {}, "noisy_because": []}
+    if workers == 1:
+        return row
+    network = plan.network.select(plan.network.graph.full - found.failed.keys())
 
     def measure() -> dict[str, Any]:
-        return dataclasses.asdict(measure_makespans(plan.network, plan.features_shape, networks, target, **asked).model)
+        try:
+            made = measure_makespans(network, plan.features_shape, networks, target, **asked)
+        except (CannotTime, RunnerEnded) as error:
+            return {**row, "unmeasured": {"no_parallel": str(error)}}
+        busy = ["others were busy while workers were timed"] if made.noisy else []
+        return {**row, "model": dataclasses.asdict(made.model), "noisy_because": busy}
 
-    return parse_parallel(found.session.parts.keep(f"{workers} workers", measure))
+    return dict(found.session.parts.keep(f"{workers} workers", measure))
 
 
 def _edges(found: Measured, model: Fitted) -> dict[str, EdgeCost]:

@@ -53,7 +53,7 @@ EACH_ITS_OWN = ("targets", "output", "collect", "resume", "as_json")  # options,
     default=1,
     show_default=True,
     type=click.IntRange(1, 16),
-    help="Also measure what as many threads take that share a network.",
+    help="Also measure what as many threads take that share a network, each with one thread of onnxruntime.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted profile instead of starting over.")
 @seed_option
@@ -76,6 +76,7 @@ def profile(
     SPACE is one of those that milliwise spaces lists, or a Python file of your own with build(labels, hop_ms).
     """
     from profilers.bundle import BundleTarget
+    from profilers.partial import only_writer
     from profilers.profile import profile_device
     from profilers.target import parse_target
     from toolkit.files import remove_file, require_writable
@@ -99,12 +100,11 @@ def profile(
         return
     require_writable(output)
     partial = output.with_name(output.name + ".partial")
-    if not resume:
+    with only_writer(partial, resume):
+        # What is carried back is all there: a journal would only make the questions differ from those written down.
+        made = profile_device(chosen, where, **options, partial=None if collect is not None else partial)
+        made.save(output)
         remove_file(partial)
-    # What is carried back is all there: a journal would only make the questions differ from those that were written.
-    made = profile_device(chosen, where, **options, partial=None if collect is not None else partial)
-    made.save(output)
-    remove_file(partial)
     report(as_json, {"profile": str(output), **_facts(made)}, f"{output}: {_said(made)}")
 
 

@@ -505,10 +505,10 @@ def measure_memory(folder: Path, job: dict[str, Any], task: dict[str, Any], told
         file.write(WARM_UP_MODEL)
         file.flush()
         Listener(Path(file.name), job, LIMIT_S).call()
-    emit("opening", model=name)
     with failure_told(name, {}):
         reset_peak()
         before = memory_bytes("VmRSS")
+        emit("opening", model=name)  # what fails before is no fault of the model
         listener = Watched(folder / name, job, float(task["limit_s"]))
         calls = int(task.get("calls", 20))
         for call in range(calls):

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import MilliwiseError, printable
+from toolkit.graph import Architecture
 from toolkit.makespan import ParallelModel
 from toolkit.memory import MemoryModel
 from toolkit.profile import DeviceProfile, EdgeCost, HeldOut
+
+if TYPE_CHECKING:
+    from toolkit.costs import Price
 
 Times = tuple[float, float]
 """Of a network: predicted and measured ms."""
@@ -102,6 +106,42 @@ def networks_ms(profile: DeviceProfile) -> tuple[float, float, float] | None:
     None where that cannot be told: torch is not installed, an edge has no cost, or the graph is none of milliwise's own
     (a user's is a program, and a profile that somebody sends must not have it run).
     """
+    found = _priced(profile)
+    return None if found is None else found.spread_of_space()
+
+
+def networks_bytes(profile: DeviceProfile) -> tuple[float, float] | None:
+    """Predicted memory of the space's cheapest and whole network; None where that cannot be told."""
+    from toolkit.costs import planned_memory
+
+    found, memory = _priced(profile), profile.memory
+    if found is None or memory is None:
+        return None
+    least, most = (memory(planned_memory(found.graph, profile, live)) for live in _smallest_and_whole(found))
+    return least, most
+
+
+def networks_makespan_ms(profile: DeviceProfile) -> tuple[float, float] | None:
+    """Predicted makespan, without front-end, of the space's cheapest and whole network on the workers of the profile.
+
+    None where that cannot be told.
+    """
+    found, parallel = _priced(profile), profile.parallel
+    if found is None or parallel is None:
+        return None
+    try:
+        least, most = (parallel.makespan_ms(found.graph, live) for live in _smallest_and_whole(found))
+    except MilliwiseError:
+        return None
+    return least, most
+
+
+def _smallest_and_whole(found: Price) -> tuple[Architecture, Architecture]:
+    return found.cheapest(), found.graph.live(found.graph.full)
+
+
+def _priced(profile: DeviceProfile) -> Price | None:
+    """How the p95 at the hop is computed of a space of milliwise's own, every edge of which has a cost."""
     from toolkit.costs import Price
     from toolkit.spaces import SPACES
 
@@ -110,7 +150,8 @@ def networks_ms(profile: DeviceProfile) -> tuple[float, float, float] | None:
     try:
         graph = SPACES[profile.space].build(hop_ms=profile.hop_ms).graph
         profile.require(graph)
-        return Price(graph, "latency_ms", partial(profile.paced_ms, graph)).spread_of_space()
+        profile.require_priced(graph.live(graph.full))
+        return Price(graph, "latency_ms", partial(profile.paced_ms, graph))
     except (MilliwiseError, ModuleNotFoundError):
         return None
 
@@ -125,6 +166,12 @@ def missing(profile: DeviceProfile) -> list[str]:
         for operator in row.uncounted:
             operators.setdefault(operator, []).append(name)
     found += [f"multiply-adds of {operator} in {', '.join(names)}" for operator, names in operators.items()]
+    if profile.latency.bound is None:
+        found.append("a bound: too few networks calibrated one")
+    if profile.memory is None:
+        found.append(f"the memory of networks: {profile.measured.get('no_memory', 'too few were measured')}")
+    if profile.parallel is None and "no_parallel" in profile.measured:
+        found.append(f"networks on several workers: {profile.measured['no_parallel']}")
     if untold := [name for name, value in profile.fingerprint.items() if value is None]:
         found.append(f"the device does not tell its {', '.join(untold)}")
     return found

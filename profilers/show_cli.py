@@ -17,6 +17,8 @@ from profilers.show import (
     held_out_times,
     in_ms,
     missing,
+    networks_bytes,
+    networks_makespan_ms,
     networks_ms,
     percent,
     short,
@@ -84,7 +86,7 @@ def describe(path: Path, profile: DeviceProfile, most: int) -> str:
         _wrapped("parallel", _parallel(profile)),
         *(
             _wrapped("missing" if index == 0 else "", text)
-            for index, text in enumerate(missing(profile) or ["nothing: all was counted and measured"])
+            for index, text in enumerate(missing(profile) or ["nothing of what was asked for"])
         ),
     ]
     return "\n".join([f"{printable(path)}: {printable(profile.space)}", *told, "", *_edges(profile, most)])
@@ -130,13 +132,15 @@ def _model(profile: DeviceProfile) -> Iterator[tuple[str, str]]:
     yield (
         "model",
         f"{profile.clock} ms = {model.front_end_ms:.3g} for the front-end + {model.base_ms:.3g} for the call and the "
-        f"head + its edges + {model.join_ms:.3g} for each edge beyond the first into a node",
+        f"head + its edges + {model.join_ms:.3g} for each edge beyond the first into a node"
+        f" + {model.chain_ms:.3g} for each node with one edge in and one out",
     )
     lines = "; ".join(f"{name} = {_line(model.paced[name])}" for name in ("p50", "p95", "p99"))
-    gap = f"timed {model.shortened_gap_ms:g} ms apart; at the hop: {_line(model.shortened)}"
+    gap = f"timed {model.shortened_gap_ms:g} ms apart and brought to the hop by {_line(model.shortened)} × those ms"
     yield (
         "",
-        f"once per hop {lines} × that ({gap}; the map of the p50 is {percent(model.paced_error)} off on average)",
+        f"once per hop {lines} × that ({gap}, which is contained; the p50's is {percent(model.paced_error)} off on "
+        "average)",
     )
 
 
@@ -162,28 +166,31 @@ def _error(profile: DeviceProfile) -> str:
 def _memory(profile: DeviceProfile) -> str:
     model = profile.memory
     if model is None:
-        return "not measured"
+        return "not told (see missing)"
     largest = f" + {model.per_largest_byte:.3g} B for each of the largest part" if model.per_largest_byte else ""
+    found = networks_bytes(profile)
+    told = "" if found is None else "{}B for the smallest, {}B for the whole one; ".format(*map(_quantity, found))
     return (
-        f"a process that loads a network takes {_quantity(model.base_bytes)}B + {model.per_weight_byte:.3g} B for each "
-        f"byte of weights{largest} + activations more; {_off(model.held_out_nets, model.held_out_error)}, within 10 % "
-        f"for {percent(model.held_out_within_10)}"
+        f"{told}a process that loads a network takes {_quantity(model.base_bytes)}B + {model.per_weight_byte:.3g} B "
+        f"for each byte of weights{largest} + activations more; "
+        + _judged(model.held_out_nets, model.held_out_error, 10, model.held_out_within_10)
     )
 
 
 def _parallel(profile: DeviceProfile) -> str:
     model = profile.parallel
     if model is None:
-        return "not measured"
-    return (
-        f"{model.workers} workers; handing a value over takes {1000 * model.handoff_ms:.3g} µs; "
-        f"{_off(model.nets, model.mape)} ({model.split} of them on several workers), within 15 % for "
-        f"{percent(model.within_15)}"
+        return "not told (see missing)" if "no_parallel" in profile.measured else "not asked for (--workers 2)"
+    found = networks_makespan_ms(profile)
+    told = "" if found is None else f": {found[0]:.3g} ms for the smallest, {found[1]:.3g} for the whole, no front-end"
+    return f"{model.workers} workers{told}; handing a value over takes {1000 * model.handoff_ms:.3g} µs; " + _judged(
+        model.nets, model.mape, 15, model.within_15, f" ({model.split} of them on several workers)"
     )
 
 
-def _off(nets: int, error: float | None) -> str:
-    return f"on {nets} networks that took no part in the fit {percent(error)} off on average"
+def _judged(nets: int, error: float | None, limit: int, within: float | None, aside: str = "") -> str:
+    off = f"on {nets} networks that took no part in the fit {percent(error)} off on average{aside}"
+    return f"{off}, within {limit} % for {percent(within)}"
 
 
 def _edges(profile: DeviceProfile, most: int) -> list[str]:

@@ -32,10 +32,6 @@ class Timing:
         return min(self.blocks_ms)
 
     @property
-    def median_ms(self) -> float:
-        return statistics.median(self.blocks_ms)
-
-    @property
     def spread(self) -> float:
         """The distance between the quartiles of the blocks, relative to their median."""
         return _spread(self.blocks_ms)
@@ -107,6 +103,8 @@ class PacedTiming:
     processes: tuple[tuple[float, ...], ...]
     gap_ms: float
     noisy: bool
+    foreign: Sequence[float] = ()
+    probes_ms: Sequence[float] = ()
 
     @property
     def values_ms(self) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from toolkit.budget import Budget
 from toolkit.costs import Price, planned_memory, price, random_architecture, random_path
 from toolkit.errors import BudgetTooSmall, MilliwiseError, ProfileMismatch, UnpricedEdge
-from toolkit.graph import Architecture, Graph
+from toolkit.graph import Architecture, Edge, Graph
 from toolkit.memory import Planned
 from toolkit.profile import Line
 
@@ -95,6 +95,16 @@ def test_latency_is_billed_at_the_bound_the_check_will_hold_against_the_budget()
     lines = {**profile.latency.paced, "p95_upper": Line(0.5, 2.0)}
     profile = replace(profile, latency=replace(profile.latency, paced=lines))
     assert price(toy.GRAPH, profile, Budget.parse("2 ms"))(toy.CHEAPEST) == pytest.approx(0.5 + 2 * 0.27)
+
+
+def test_an_edge_that_leads_nowhere_needs_no_cost() -> None:
+    graph = Graph((*toy.EDGES, Edge("nowhere", "fine", "end"), Edge("from nowhere", "start", "out")), "mel", "out")
+    profile = replace(toy.profile(), digest=graph.digest())
+    for budget in ("2 ms p50", "1 MFLOPs", "9 kB"):
+        assert price(graph, profile, Budget.parse(budget))(graph.full) == toy.pricing(budget)(toy.GRAPH.full)
+    failed = {**profile.edges, "mix": replace(profile.edges["mix"], latency_ms=None, failed="no kernel")}
+    with pytest.raises(UnpricedEdge, match=r"mix could not be measured \(no kernel\), so networks with it"):
+        price(graph, replace(profile, edges=failed), Budget.parse("2 ms"))
 
 
 def test_an_impossible_budget_names_the_cheapest_cost() -> None:

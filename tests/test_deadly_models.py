@@ -34,15 +34,25 @@ def dying(*places: int, blamed: bool = True) -> Callable[[list[str]], Any]:
 
 
 def test_a_model_that_kills_the_process_has_failed_and_the_others_are_measured():
-    device = Recorded(dying(1), dying(), dying(0))
+    device = Recorded(dying(1), dying(0), dying(), dying(0), dying(0))
     kept: list[dict] = []
     found = measure_tight({"a": b"1", "b": b"2", "c": b"3"}, device, keep=kept.append)
     assert found.failures == {"b": "the measuring process ended with signal 11 (SIGSEGV)"}
-    assert list(found.timings) == ["a", "c"] and len(device.jobs) == 2
-    assert list(device.files[1].values()) == [b"1", b"3"]
+    assert list(found.timings) == ["a", "c"] and len(device.jobs) == 3
+    assert [list(files.values()) for files in device.files[1:]] == [[b"2"], [b"1", b"3"]]
     assert [event["model"] for event in kept if event["event"] == "failed"] == ["b"]
     with pytest.raises(CannotTime, match="cannot time a: the measuring process ended with signal 11"):
         time_tight({"a": b"1"}, device)
+
+
+def test_who_is_blamed_for_a_death_and_lives_alone_has_not_failed():
+    """As where so many models take too much memory together: those left go on in smaller processes."""
+    device = Recorded(dying(2), dying(), dying(), dying())
+    found = measure_tight({name: name.encode() for name in "abcde"}, device)
+    assert not found.failures and sorted(found.timings) == ["a", "b", "c", "d", "e"] and found.finished
+    assert [b"".join(files.values()) for files in device.files] == [b"abcde", b"c", b"ad", b"be"]
+    alone = Recorded(dying(0), dying())
+    assert list(measure_tight({"a": b"1"}, alone).timings) == ["a"] and len(alone.jobs) == 2
 
 
 def test_a_death_that_no_model_is_to_blame_for_is_an_error():
@@ -51,16 +61,16 @@ def test_a_death_that_no_model_is_to_blame_for_is_an_error():
 
 
 def test_a_device_on_which_everything_dies_is_given_up():
-    device = Recorded(*[dying(0)] * 19)
+    device = Recorded(*[dying(0)] * 38)
     with pytest.raises(RunnerEnded, match="SIGSEGV"):
         measure_tight({str(index): b"" for index in range(19)}, device)
-    assert len(device.jobs) == clock.MAX_DEATHS + 1
+    assert len(device.jobs) == 2 * clock.MAX_DEATHS + 1
 
 
 def test_when_all_models_failed_nothing_more_is_asked():
-    device = Recorded(dying(0), dying(0))
+    device = Recorded(*[dying(0)] * 4)
     found = measure_tight({"a": b"1", "b": b"2"}, device)
-    assert set(found.failures) == {"a", "b"} and not found.timings and found.finished and len(device.jobs) == 2
+    assert set(found.failures) == {"a", "b"} and not found.timings and found.finished and len(device.jobs) == 4
 
 
 def test_what_a_device_puts_off_stays_put_off():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -12,9 +13,12 @@ import torch.nn.functional as functional
 import toy
 from torch import Tensor, nn
 
-from profilers.latency import context_models, edge_work, empty_model, priors
+from exporters.onnx import to_onnx, with_properties
+from profilers.latency import Work, context_models, edge_work, empty_model, priors
+from profilers.parallel import operation_model
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv
+from toolkit.makespan import HEAD
 from toolkit.supernet import SuperNetwork
 
 
@@ -152,3 +156,32 @@ def test_the_empty_model_gives_back_what_it_is_given() -> None:
     features = np.random.default_rng(0).normal(0, 1, toy.FEATURES).astype(np.float32)
     (found,) = session.run(None, {"features": features})
     assert np.array_equal(found, features)
+
+
+def flat_network() -> SuperNetwork:
+    """Nodes of shape (1, n), an edge that computes nothing, and a node at which two edges join."""
+    edges = (Edge("in", "a", "b"), Edge("skip", "b", "c"), Edge("wide", "b", "c"), Edge("last", "c", "d"))
+    operations = {"in": nn.Linear(6, 4), "skip": nn.Identity(), "wide": nn.Linear(4, 4), "last": nn.Linear(4, 4)}
+    return SuperNetwork(Graph(edges, "a", "d"), operations, nn.Identity(), nn.Linear(4, 3)).eval()
+
+
+def test_rows_of_numbers_are_features_not_audio() -> None:
+    network, rng = flat_network(), np.random.default_rng(0)
+    work = edge_work(network, (1, 6))
+    assert {name for name, item in work.items() if not item.computes} == {"skip"}
+    models = {**context_models(work), "empty": empty_model((1, 6))}
+    models |= {f"{name} of {n}": operation_model(work[name], n) for name in ("in", "wide", "last") for n in (1, 2, 3)}
+    models["head"] = operation_model(Work(HEAD, network.head, (1, 4)), 2)
+    for name, content in models.items():
+        model = onnx.load_from_string(content)
+        assert [node.op_type for node in model.graph.node].count("Softmax") == 0, name
+        assert model.graph.output[0].name == "output" and "audio" not in {each.name for each in model.graph.input}
+        onnx.checker.check_model(model, full_check=True)
+    values = rng.normal(size=(3, 1, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(models["wide of 3"])
+    (seen,) = session.run(None, {f"value_{index}": each for index, each in enumerate(values)})
+    with torch.no_grad():
+        expected = network.operations["wide"](torch.from_numpy(values.sum(0)))
+    np.testing.assert_allclose(seen, expected.numpy(), atol=1e-6)
+    whole = onnx.load_from_string(with_properties(to_onnx(network, (1, 6)), {}))
+    assert (whole.graph.input[0].name, whole.graph.output[0].name) == ("features", "output")

@@ -135,6 +135,26 @@ def test_a_command_that_crashes_is_told(
     assert done.exit_code == 2 and all(told in row["error"] for row in json.loads(done.stdout)["profiles"])
 
 
+NOISY = "import sys\nfor _ in range(3): print('x' * 100_000)\nsys.stderr.write('done\\n' * 20_000)\n"
+
+
+@pytest.mark.parametrize("printed", ["", "print('{}')", "print('[1]')", "print('[' * 10**5)", NOISY])
+def test_a_command_that_prints_something_else_is_an_error_of_its_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str
+) -> None:
+    use(monkeypatch, tmp_path, printed)
+    done = ask(tmp_path / "out", "--json")
+    assert done.exit_code == 2
+    assert all("printed something else" in row["error"] for row in json.loads(done.stdout)["profiles"])
+
+
+def test_a_long_result_does_not_block_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = {"profile": "p.json", "edges": 3, "seconds": 1.0, "failed": "x" * 300_000}
+    use(monkeypatch, tmp_path, f"import sys\nprint({json.dumps(row)!r}, flush=True)\nsys.stderr.write('done\\n')")
+    done = ask(tmp_path / "out", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["profiles"][0]["failed"] == row["failed"]
+
+
 @pytest.mark.parametrize(
     ("targets", "arguments", "told"),
     [

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toy
 from abacus import EFFORT, SPACE, UNIT, Abacus, edges_of
 
-from profilers.plan import Effort
+from profilers import profile as profile_module
+from profilers.clock import CannotTime
+from profilers.makespan import Makespans
+from profilers.plan import Effort, Plan
 from profilers.profile import profile_device
 from profilers.target import LocalTarget, PutOff, RunnerEnded
 from toolkit.budget import Budget
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError, UnpricedEdge
 from toolkit.graph import Graph
+from toolkit.makespan import ParallelModel
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
@@ -69,6 +76,87 @@ def test_memory_is_fitted_on_some_networks_and_judged_on_others() -> None:
     assert profiled(Abacus()).memory is None
 
 
+def test_a_network_whose_memory_is_not_told_is_left_out_and_a_device_that_tells_of_none_is_asked_once() -> None:
+    class Forgetful(Abacus):
+        def __init__(self, opened: bool, every: int) -> None:
+            super().__init__()
+            self.opened, self.every, self.asked = opened, every, 0
+
+        def _memory(self, task: Any, models: Any) -> Any:
+            self.asked += 1
+            if self.asked % self.every:
+                return super()._memory(task, models)
+            return iter([{"event": "failed", "model": name, "reason": "not now"} for name in models])
+
+        def _opened(self, models: Any) -> Any:
+            return (each for each in super()._opened(models) if self.opened or each["event"] != "opening")
+
+    effort = replace(EFFORT, weighed=12)
+    some = profiled(Forgetful(True, 4), effort=effort)
+    assert some.memory is not None and (some.memory.fitted_nets, some.memory.held_out_nets) == (5, 4)
+    assert "no_memory" not in some.measured
+    none = Forgetful(True, 1)
+    profile = profiled(none, effort=effort)
+    assert profile.memory is None and "not now" in profile.measured["no_memory"] and none.asked == 12
+    unable = Forgetful(False, 1)
+    profile = profiled(unable, effort=effort)
+    assert profile.memory is None and "not now" in profile.measured["no_memory"] and unable.asked == 1
+
+
+@pytest.mark.parametrize(("fault", "told"), [(None, None), (CannotTime("no kernel"), "no kernel")])
+def test_workers_are_timed_on_the_edges_that_could_be_measured(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, told: str | None
+) -> None:
+    asked: list[Any] = []
+
+    def measure(network: Any, _shape: Any, networks: Any, _target: Any, **options: Any) -> Makespans:
+        asked.append((network.graph.full, set().union(*networks)))
+        if fault:
+            raise fault
+        return Makespans(ParallelModel(options["workers"], 0.1, 0.0, {}), (), noisy=True)
+
+    monkeypatch.setattr(profile_module, "measure_makespans", measure)
+    profile = profiled(Abacus(fails=of_edge("late")), workers=2)
+    ((edges, held_out),) = asked
+    assert edges == {"entry", "pass", "mix"} >= held_out
+    assert profile.measured.get("no_parallel") == told and profile.measured["workers"] == 2
+    assert (profile.parallel is None) is bool(told) and profile.noisy is not bool(told)
+    assert profile.noisy_because == (() if told else ("others were busy while workers were timed",))
+
+
+def test_an_unfinished_profile_of_other_models_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.partial"
+    expected = profiled(Abacus(), partial=path)
+    content = path.read_bytes()
+    for options, told in (({"seed": 1}, "seed: '0', not '1'"), ({"clock": "paced"}, "clock: 'tight', not 'paced'")):
+        with pytest.raises(MilliwiseError, match=f"begun with other arguments .*{told}.*leave out --resume"):
+            profiled(Abacus(), partial=path, **options)
+    other = replace(SPACE, module="toy_of_another_kernel")
+    kind = types.ModuleType(other.module)
+
+    def build(labels: int, hop_ms: int) -> Any:
+        network = SPACE.build(labels, hop_ms)
+        with torch.no_grad():
+            next(network.operations["mix"].parameters()).add_(1.0)
+        return network
+
+    kind.build = build  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, other.module, kind)
+        with pytest.raises(MilliwiseError, match=r"\(models: '.*', not '.*'\)"):
+            profile_device(other, Abacus(), hop_ms=40, effort=EFFORT, partial=path)
+    assert path.read_bytes() == content
+    again = profiled(Abacus(dies=lambda model: pytest.fail("measured again")), partial=path, clock="tight")
+    assert again.edges == expected.edges
+
+
+def test_an_edge_may_be_called_as_an_anchor_is() -> None:
+    plan = Plan(SPACE.build().eval(), toy.FEATURES, 0, EFFORT)
+    plan.work["anchor"] = replace(plan.work["mix"], same_as="anchor")
+    assert plan.failed({"anchor 0": "of a network"}) == {} and "anchor 0" in plan.anchors()
+    assert plan.failed({"mix x4": "of an edge", "empty": "of all"}) == {"mix": "of an edge"}
+
+
 def test_the_clock_follows_from_the_cache() -> None:
     small = Abacus()
     small.fingerprint = lambda: {**Abacus().fingerprint(), "cache_bytes": {"L1": 256, "L2": 4096}}  # type: ignore[method-assign]
@@ -85,8 +173,9 @@ def test_an_edge_that_kills_the_process_is_a_row_with_the_reason(tmp_path: Path)
         assert name == "conv3" or other.latency_ms == pytest.approx(UNIT * toy.LATENCY_MS[name], abs=0.0012)
     assert profile.held_out.nets > 0 and all("conv3" not in found["kept"] for found in profile.held_out.rows)
     lived = [not any(map(target.dies, files.values())) for files in target.files]
-    deaths = lived.index(True)  # every one by another model, and then never again
-    assert len(target.files[0]) - len(target.files[deaths]) == deaths >= 2 and all(lived[deaths:])
+    deaths = lived.index(True)  # two by every model, the second of which it was alone in, and then never again
+    assert len(target.files[0]) - len(target.files[deaths]) == deaths / 2 >= 2 and all(lived[deaths:])
+    assert all(len(files) == 1 for files in target.files[1:deaths:2])
     profile.save(tmp_path / "p.json")
     assert DeviceProfile.load(tmp_path / "p.json") == profile
 

@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profilers import partial
-from profilers.partial import Partial
+from profilers.partial import Partial, only_writer
 from toolkit.errors import MilliwiseError
 
 ME = {"seed": 0, "device": {"cpu": "abacus"}, "gap_ms": 1.5}
@@ -113,6 +115,20 @@ def test_of_another_measurement_nothing_is_used(tmp_path: Path) -> None:
     assert Partial(path, ME).parts == {}
 
 
+def test_another_measurement_is_refused_with_what_differs_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    content = written(path)
+    device = {"cpu": "slide rule"}
+    for changes, told in (
+        ({"seed": 1}, r"p was begun with other arguments \(seed: '0', not '1'\): repeat those, or leave out --resume$"),
+        ({"device": device, "more": 2}, r"\(device\.cpu: 'abacus', not 'slide rule', more: 'None', not '2'\)"),
+    ):
+        with pytest.raises(MilliwiseError, match=told):
+            Partial(path, {**ME, **changes}, refuse_others=True)
+        assert path.read_bytes() == content
+    assert Partial(path, ME, refuse_others=True).parts == by_name(ADDED)
+
+
 def test_what_is_kept_is_measured_once(tmp_path: Path) -> None:
     measured: list[int] = []
 
@@ -185,6 +201,43 @@ def test_the_kernel_says_that_a_disk_is_full(tmp_path: Path) -> None:
     path.symlink_to("/dev/full")
     with pytest.raises(MilliwiseError, match="No space left on device"):
         parts.add("a", 1)
+
+
+def test_two_processes_never_write_one_journal(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "p"
+    program = (
+        f"from pathlib import Path; from profilers.partial import only_writer\n"
+        f"with only_writer(Path({str(path)!r}), resume=RESUME): print(Path({str(path)!r}).read_bytes())"
+    )
+
+    def other(resume: bool) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program.replace("RESUME", str(resume))]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    with only_writer(path, resume=False):
+        content = written(path)
+        for resume in (False, True):
+            assert f"another profile is writing {path}: wait, or choose another -o" in other(resume).stderr
+        assert path.read_bytes() == content
+    assert other(resume=True).stdout.strip() == repr(content)
+    assert other(resume=False).stdout.strip() == "b''" and not path.exists()
+    with only_writer(path, resume=True):
+        Partial(path, ME).remove()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(MilliwiseError, match="not a file"), only_writer(tmp_path / "fifo", resume=True):
+        pass
+    written(tmp_path / "p")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(partial.os, "truncate", refuse)
+    with pytest.raises(MilliwiseError, match="Permission denied; start over"):
+        Partial(tmp_path / "p", ME)
 
 
 def test_pipes_devices_folders_and_giants_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,29 @@ def test_a_hand_edited_value_is_refused(tmp_path: Path, path: tuple[Any, ...], v
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("fingerprint", "memory_bytes"), 10**400),
+        (("fingerprint", "memory_bytes"), "much"),
+        (("fingerprint", "cores"), -1),
+        (("fingerprint", "cache_bytes"), 3),
+        (("fingerprint", "cache_bytes"), {"L1": 10**400}),
+        (("fingerprint", "cpu_model"), ["a"]),
+        (("fingerprint", "other"), 10**400),
+        (("fingerprint",), "x"),
+        (("clock",), "auto"),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused(tmp_path: Path, path: tuple[str, ...], value: object) -> None:
+    test_a_hand_edited_value_is_refused(tmp_path, path, value)
+
+
+def test_a_fingerprint_is_kept_whole() -> None:
+    told = {"cpu_model": "a", "cores": 4, "memory_bytes": 10**10, "cache_bytes": {"L1": 1}, "governor": None, "x": 0.5}
+    assert parse_profile({**content(), "fingerprint": told}).fingerprint == told
+
+
 def saved_format(folder: Path) -> int:
     toy.profile().save(folder / "saved.json")
     return int(json.loads((folder / "saved.json").read_text())["format"])

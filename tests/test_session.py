@@ -141,7 +141,7 @@ def test_what_fails_by_either_clock_is_told_with_its_reason() -> None:
     assert measured.failures == {"bad": "it is bad", "deadly": "it is gone"} and set(measured.times) == {"a", "b"}
     measured = session(target)
     models = {"a": b"1.0", "bad": b"bad", "deadly": b"9.0"}
-    measured.paced("all", models.items(), len(models), 20.0, 5)
+    measured.paced("all", models.items, len(models), 20.0, 10)
     assert set(measured.times) == {"a"} and measured.times["a"].ms == pytest.approx(1.02)  # the third of five
     assert measured.failures == {"bad": "cannot time the model: it is bad", "deadly": "it is gone"}
 

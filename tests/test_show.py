@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from profilers.drawing import MOST_BARS, draw_profile
-from profilers.show import COLUMNS, facts, in_ms, markdown, missing, networks_ms, short
+from profilers.show import (
+    COLUMNS,
+    facts,
+    in_ms,
+    markdown,
+    missing,
+    networks_bytes,
+    networks_makespan_ms,
+    networks_ms,
+    short,
+)
 from toolkit import spaces
 from toolkit.cli import main
 from toolkit.makespan import HEAD, OperationCost, ParallelModel
@@ -79,12 +89,17 @@ def test_the_facts_by_hand(tmp_path: Path) -> None:
     assert found["late"]["same_as"] == "early" and found["conv3"]["failed"] == "too slow"
     assert told["held_out"] == {"nets": 2, "mape": 0.014, "within_5": 1.0, "within_10": 1.0, "spearman": 0.99}
     assert told["latency"]["bound"] == {"coverage": 0.95, "factor": 1.25, "nets": 120, "held_out_coverage": 0.96}
-    assert told["missing"] == ["conv3 could not be measured: too slow", "the device does not tell its governor"]
+    assert told["missing"] == [
+        "conv3 could not be measured: too slow",
+        "the memory of networks: too few were measured",
+        "the device does not tell its governor",
+    ]
 
 
 def test_memory_and_parallel_steps_by_hand(tmp_path: Path) -> None:
     text = shown(tmp_path)
-    assert re.search(r"^memory +not measured$", text, re.M) and re.search(r"^parallel +not measured$", text, re.M)
+    assert re.search(r"^memory +not told \(see missing\)$", text, re.M)
+    assert re.search(r"^parallel +not asked for \(--workers 2\)$", text, re.M)
     (told,) = json.loads(shown(tmp_path, "--json"))["profiles"]
     assert told["memory"] is None and told["parallel"] is None
     row = {"weight_bytes": 400, "predicted_bytes": 2_400_000, "measured_bytes": 2_500_000}
@@ -119,15 +134,20 @@ def test_people_read_the_dearest_edges_first_and_what_is_the_same(tmp_path: Path
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     rows = edges(conv3={"latency_ms": None, "failed": "no kernel"}, mix={"uncounted": ("aten::odd",)})
     changes = {"edges": rows, "noisy": True, "noisy_because": ("others used 52 % of the machine",)}
+    changes["measured"] = {"no_memory": "no /proc", "no_parallel": "no threads"}
     assert missing(profile(**changes)) == [
         "conv3 could not be measured: no kernel",
         "multiply-adds of aten::odd in mix",
+        "a bound: too few networks calibrated one",
+        "the memory of networks: no /proc",
+        "networks on several workers: no threads",
         "the device does not tell its governor",
     ]
     text = shown(tmp_path, **changes)
     assert all(line in text for line in missing(profile(**changes))) and "≥ 32" in text
     assert "noisy: others used 52 % of the machine" in " ".join(text.split())
-    assert "nothing: all was counted" in shown(tmp_path, fingerprint={"cpu_model": "abacus"})
+    whole = {"latency": LATENCY, "memory": MemoryModel(2.5e6, 1.0, 1.5, 3, 0.0)}
+    assert "nothing of what was asked for" in shown(tmp_path, fingerprint={"cpu_model": "abacus"}, **whole)
     assert "–" in shown(tmp_path, held_out=HeldOut(0, None, None, None, None, ()))
 
 
@@ -140,6 +160,24 @@ def test_networks_of_a_space_that_is_known_by_hand(monkeypatch: pytest.MonkeyPat
     assert f"| {least:.2g} / {median:.2g} / {whole:.2g} ms |" in markdown([profile()])
     assert networks_ms(profile(digest="0123")) is None
     assert networks_ms(profile(edges=edges(mix={"latency_ms": None, "failed": "no kernel"}))) is None
+
+
+def test_memory_and_makespan_of_networks_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = MemoryModel(1e6, 2.0, 0.0, 3, 0.0)
+    costs = {name: OperationCost(ms, ms, 0.0, ms == 0) for name, ms in toy.LATENCY_MS.items()}
+    parallel = ParallelModel(1, 0.0, 0.0, {**costs, HEAD: OperationCost(0.05, 0.05, 0.0)})
+    told = {"memory": memory, "parallel": parallel}
+    assert networks_bytes(profile(**told)) is networks_makespan_ms(profile(**told)) is None
+    monkeypatch.setitem(spaces.SPACES, "toy", SimpleNamespace(build=lambda hop_ms: SimpleNamespace(graph=toy.GRAPH)))
+    assert networks_bytes(profile()) is networks_makespan_ms(profile()) is None
+    # a megabyte, twice the weights, and the activations (worked out in test_memory.py)
+    assert networks_bytes(profile(**told)) == (1e6 + 2 * 160 + 64, 1e6 + 2 * 4 * 174 + 192)
+    assert networks_makespan_ms(profile(**told)) == pytest.approx((0.25, 0.05 + sum(toy.LATENCY_MS.values())))
+    flat = " ".join(shown(tmp_path, **told).split())
+    assert "memory 1 MB for the smallest, 1 MB for the whole one; a process" in flat
+    assert "1 workers: 0.25 ms for the smallest, 1.6 for the whole, no front-end; handing" in flat
+    partly = replace(parallel, costs={"mix": costs["mix"]})
+    assert networks_makespan_ms(profile(parallel=partly)) is None
 
 
 def test_several_profiles_are_a_table_a_row_for_each(tmp_path: Path) -> None:
@@ -200,7 +238,7 @@ def test_a_hostile_profile_is_shown_in_printable_lines_of_100_columns(
         hostile: row,
         f"b{hostile}": replace(row, latency_ms=None, failed=value),
     }
-    odd = {"fingerprint": {"cpu_model": value, "os": [hostile], hostile: {hostile: value}}, "measured": {name: hostile}}
+    odd = {"fingerprint": {"cpu_model": value, "os": hostile, hostile: value}, "measured": {name: hostile}}
     folder = tmp_path_factory.mktemp("hostile")
     texts = [shown(folder, edges=rows, seconds=1e300, held_out=judged((1e300, 0.0)), **odd)]
     texts += [shown(folder, *more, edges=rows, **odd) for more in (["--markdown"], [folder / "device.json"])]

@@ -78,6 +78,11 @@ def test_an_own_space_is_read_anew_and_may_import_its_neighbours(own: Path) -> N
     text = OWN.replace("from torch import nn", "from milliwise_test_neighbour import CHANNELS\nfrom torch import nn")
     own.write_text(text.replace("int = 4", "int = CHANNELS"))
     assert find_space(str(own)).build().operations["wide"].out_channels == 7
+    (own.parent / "milliwise_test_later.py").write_text("CHANNELS = 9\n")
+    later = "    from milliwise_test_later import CHANNELS\n\n    channels = CHANNELS"
+    own.write_text(OWN.replace("    channels = Width().channels", later))
+    assert find_space(str(own)).build().operations["wide"].out_channels == 9
+    assert str(own.parent) not in sys.path
 
 
 def test_an_own_space_is_found_by_its_module(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +164,25 @@ def test_what_is_wrong_in_an_own_space_is_one_line(tmp_path: Path, source: str, 
     with pytest.raises(MilliwiseError, match=reason) as error:
         find_space(str(path)).build()
     assert str(error.value).startswith(f"search space {path}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["import", "build"])
+def test_what_an_own_space_prints_is_no_result(own: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    place = "from dataclasses import" if where == "import" else "    channels = Width()"
+    own.write_text(OWN.replace(place, f"{'    ' * (where == 'build')}print('hello')\n{place}"))
+    find_space(str(own)).build()
+    printed = capsys.readouterr()
+    assert printed.out == "" and "hello" in printed.err
+
+
+@pytest.mark.parametrize("module", ["torch", "onnx"])
+def test_an_own_space_on_a_small_install_says_what_to_install(
+    own: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.write_text(f"import {module}\n")
+    monkeypatch.setitem(sys.modules, module, None)
+    seen = CliRunner().invoke(main, ["profile", str(own), "-o", str(own.parent / "p.json")])
+    assert seen.exit_code == 2 and "milliwise[search]" in seen.output and "correct it" not in seen.output
 
 
 @pytest.mark.parametrize("name", ["absent.py", "folder/absent", "folder.py"])

@@ -138,6 +138,22 @@ def test_a_space_is_whole(name: str) -> None:
     assert graph.digest() == space.build(labels=12, hop_ms=200).graph.digest()
 
 
+def test_another_head_or_stem_is_another_graph_and_more_labels_are_not() -> None:
+    def digest(stem: nn.Module, *head: nn.Module) -> str:
+        graph = Graph((Edge("only", "in", "out"),), "in", "out")
+        return SuperNetwork(graph, {"only": nn.Identity()}, stem, nn.Sequential(*head)).graph.digest()
+
+    plain = digest(nn.Identity(), nn.Linear(4, 8), nn.Linear(8, 3))
+    assert plain == digest(nn.Identity(), nn.Linear(4, 8), nn.Linear(8, 30))
+    assert digest(nn.Identity(), nn.Conv2d(4, 3, 1)) == digest(nn.Identity(), nn.Conv2d(4, 5, 1))
+    others = [
+        digest(nn.Identity(), nn.Linear(4, 9), nn.Linear(9, 3)),
+        digest(nn.Identity(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
+        digest(nn.ReLU(), nn.Linear(4, 8), nn.Linear(8, 3)),
+    ]
+    assert len({plain, *others}) == 4
+
+
 @pytest.mark.parametrize("name", [name for name, space in SPACES.items() if "hop_samples" in space.input_shape])
 def test_a_listener_says_something_every_hop(name: str) -> None:
     network = find_space(name).build(labels=5, hop_ms=200).eval()

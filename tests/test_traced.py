@@ -420,7 +420,9 @@ def test_only_scores_of_audio_are_made_probabilities() -> None:
     assert output.name == "output"
     for shape in ((1, 3), (1, 1, 3)):
         model = to_onnx(
-            network_of(nn.Identity(), head=nn.Sequential(nn.Linear(4, 3), nn.Unflatten(0, shape[:-1]))), (1, 4)
+            network_of(nn.Identity(), head=nn.Sequential(nn.Linear(4, 3), nn.Unflatten(0, shape[:-1]))),
+            (1, 4),
+            listener=True,
         )
         seen = run(with_properties(model, {}), torch.randn(1, 4))
         assert model.graph.output[0].name == "scores" and seen.shape == (1, 3)

@@ -38,7 +38,12 @@ def spaces(as_json: bool) -> None:
 @click.argument("space")
 @click.option("--profile", "profile_file", type=FILE, required=True, help="The device profile.")
 @click.option("--budget", help="Such as '2 ms': say whether any network fits (exit code 1 if none does).")
-@click.option("--bound", is_flag=True, help="Price by the bound that most networks stay below, not by the prediction.")
+@click.option(
+    "--bound",
+    is_flag=True,
+    help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
+    "itself by the clock of the profile's table, not on its percentile when called once per hop.",
+)
 @json_option
 @click.pass_context
 def feasible(

@@ -94,13 +94,15 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
 
     Raises:
         ProfileMismatch: the profile is of another graph.
-        UnpricedEdge: some edge has no measured cost, or one that could not be counted.
+        UnpricedEdge: an edge has no measured cost, or one that could not be counted, and lies on a path from source to
+            sink, so that a search may come upon it. Edges on no such path are in no network.
     """
     profile.require(graph)
-    profile.require_priced(graph.full)
+    live = graph.live(graph.full)
+    profile.require_priced(live)
     rows = profile.edges
     if budget.metric == "multiply_adds":
-        _require_counted({**{f"edge {name}": rows[name] for name in sorted(graph.full)}, **profile.fixed})
+        _require_counted({**{f"edge {name}": rows[name] for name in sorted(live)}, **profile.fixed})
     work = {name: row.steps for name, row in rows.items()}
 
     def total(metric: str) -> Cost:

@@ -115,6 +115,11 @@ class Graph:
         """How often a node adds one more live edge to those before."""
         return len(live) - len({self.by_name[name].target for name in live})
 
+    def chains(self, live: Architecture) -> int:
+        """How many nodes have one live edge in and one out."""
+        targets, sources = ([getattr(self.by_name[name], end) for name in live] for end in ("target", "source"))
+        return sum(targets.count(node) == 1 == sources.count(node) for node in {*targets})
+
     def schedule(
         self, kept: Iterable[str], workers: int, work: Mapping[str, int] | None = None
     ) -> tuple[tuple[str, ...], ...]:

@@ -83,13 +83,16 @@ class Bound:
 class LatencyModel:
     """Latency of a network from its live edges, by the clock of the profile's table.
 
-    ms by that clock = front_end_ms + base_ms + Σ edges + join_ms · (live edges beyond the first into each node);
+    ms by that clock = front_end_ms + base_ms + Σ edges + join_ms · (live edges beyond the first into each node)
+                       + chain_ms · (nodes with one live edge in and one out);
     paced ms of a statistic = paced[statistic](ms by that clock).
 
     Attributes:
         front_end_ms: the stem alone.
         base_ms: calling the runtime, and the head.
         join_ms: adding one more live edge into a node.
+        chain_ms: a node with one live edge in and one out, over any other (what was measured of networks of separable
+            convolutions: about a microsecond each; nothing where edges are whole residual blocks).
         paced: statistic (p50, p95, p99) to the map from the table's ms to ms when called once per hop; `p95_upper` and
             so on lead to where the upper confidence bound of that statistic will likely be measured, which is what a
             budget is held against.
@@ -107,13 +110,20 @@ class LatencyModel:
     shortened_gap_ms: float
     paced_error: float
     bound: Bound | None = None
+    chain_ms: float = 0.0
 
 
 def network_ms(
-    graph: Graph, live: Architecture, edges_ms: Mapping[str, float], base_ms: float, join_ms: float
+    graph: Graph,
+    live: Architecture,
+    edges_ms: Mapping[str, float],
+    base_ms: float,
+    join_ms: float,
+    chain_ms: float = 0.0,
 ) -> float:
     """The latency model of `LatencyModel` for live edges, front-end not included."""
-    return base_ms + join_ms * graph.joins(live) + sum(edges_ms[name] for name in live)
+    nodes_ms = join_ms * graph.joins(live) + chain_ms * graph.chains(live)
+    return base_ms + nodes_ms + sum(edges_ms[name] for name in live)
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ class DeviceProfile:
         factor = model.bound.factor if bound and model.bound else 1.0
         edges_ms = {name: self.edges[name].latency_ms or 0.0 for name in live}
         front_end_ms = model.front_end_ms if front_end else 0.0
-        return front_end_ms + factor * network_ms(graph, live, edges_ms, model.base_ms, model.join_ms)
+        return front_end_ms + factor * network_ms(graph, live, edges_ms, model.base_ms, model.join_ms, model.chain_ms)
 
     def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95", *, bound: bool = False) -> float:
         """Predicted ms of the whole exported file, called once per hop; `bound` as in `table_ms`."""
@@ -196,7 +206,8 @@ class DeviceProfile:
         for name in sorted(set(names) & self.edges.keys()):
             if (reason := self.edges[name].failed) is not None:
                 raise UnpricedEdge(
-                    f"edge {name} could not be measured ({reason}): run milliwise profile {self.space} again"
+                    f"edge {name} could not be measured ({reason}), so networks with it have no price: run milliwise "
+                    f"profile {self.space} again, or leave the edge out of the space"
                 )
         if missing := sorted(set(names) - self.edges.keys()):
             raise UnpricedEdge(

@@ -10,6 +10,8 @@ from toolkit.memory import MemoryModel
 from toolkit.profile import PACED, Bound, DeviceProfile, EdgeCost, HeldOut, LatencyModel, Line
 from toolkit.values import count, flag, number, optional_number, text, texts
 
+CLOCKS = ("tight", "paced")
+COUNTED = ("cores", "memory_bytes")  # of a fingerprint
 COUNTS = ("weight_bytes", "state_bytes", "activation_bytes", "steps", "multiply_adds", "parameters")
 
 
@@ -20,9 +22,11 @@ def parse_profile(content: Mapping[str, Any]) -> DeviceProfile:
         KeyError, TypeError, ValueError, AttributeError: it is not as we wrote it.
     """
     named = {name: text(content[name], name) for name in ("space", "digest", "target", "clock")}
+    if named["clock"] not in CLOCKS:
+        raise ValueError(f"clock is {named['clock'][:40]!r}, not {' or '.join(CLOCKS)}")
     return DeviceProfile(
         **named,
-        fingerprint=dict(content["fingerprint"]),
+        fingerprint=_fingerprint(content["fingerprint"]),
         threads=count(content["threads"], "threads", 1, 64),
         hop_ms=count(content["hop_ms"], "hop_ms", 1, 2000),
         measured=dict(content["measured"]),
@@ -36,6 +40,20 @@ def parse_profile(content: Mapping[str, Any]) -> DeviceProfile:
         memory=_memory(content.get("memory")),
         parallel=None if content.get("parallel") is None else parse_parallel(content["parallel"]),
     )
+
+
+def _fingerprint(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is counted is a count, `cache_bytes` are counts by name, all else is a text, a number, a flag or nothing."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "cache_bytes" and value is not None:
+            found[name] = {str(level): count(size, f"{name} of {level}") for level, size in value.items()}
+        elif value is None or (isinstance(value, bool | str) and name not in COUNTED):
+            found[name] = value
+        else:
+            number(value, f"{name[:40]!a} of the fingerprint")
+            found[name] = count(value, name) if name in COUNTED else value
+    return found
 
 
 def _line(value: Mapping[str, Any], name: str) -> Line:
@@ -92,7 +110,7 @@ def _bound(row: Mapping[str, Any] | None) -> Bound | None:
 
 
 def _latency(row: Mapping[str, Any]) -> LatencyModel:
-    plain = ("front_end_ms", "base_ms", "join_ms")
+    plain = ("front_end_ms", "base_ms", "join_ms", "chain_ms")
     return LatencyModel(
         **{name: number(row[name], name, 0.0) for name in plain},
         paced={name: _line(row["paced"][name], f"paced {name}") for name in PACED},

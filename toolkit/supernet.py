@@ -33,7 +33,8 @@ class SuperNetwork(nn.Module):
             raise MilliwiseError(
                 f"edge {odd!r} has no operation (or the operation no edge): give each edge exactly one"
             )
-        self.graph = replace(graph, operations="; ".join(f"{name}: {operations[name]}" for name in graph.by_name))
+        parts = {"stem": stem, **{name: operations[name] for name in graph.by_name}, "head": _of_any_labels(head)}
+        self.graph = replace(graph, operations="; ".join(f"{name}: {part}" for name, part in parts.items()))
         self.operations = nn.ModuleDict(operations)
         self.stem = stem
         self.head = head
@@ -84,6 +85,18 @@ class SuperNetwork(nn.Module):
         result: Tensor = self.head(sink)
         return result
 
+    def sink_shape(self, features_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the head is given, for features of that shape."""
+        with torch.no_grad():
+            return tuple(
+                self.walk(
+                    self.graph.full,
+                    torch.zeros(features_shape),
+                    lambda _edge, operation, value: operation(value),
+                    lambda _node, values: values[0],
+                ).shape
+            )
+
     def select(self, kept: Iterable[str]) -> SuperNetwork:
         """The network of the live edges alone, with its own copy of their weights."""
         live = self.graph.live(kept)
@@ -91,6 +104,16 @@ class SuperNetwork(nn.Module):
         graph = Graph(edges, self.graph.source, self.graph.sink)
         chosen = {edge.name: self.operations[edge.name] for edge in edges}
         return copy.deepcopy(SuperNetwork(graph, chosen, self.stem, self.head))
+
+
+def _of_any_labels(head: nn.Module) -> str:
+    """What a head is, whatever the number of its labels, which its last layer gives: one profile is for all of them."""
+    head = copy.deepcopy(head)
+    layers = [module for module in head.modules() if hasattr(module, "out_features") or hasattr(module, "out_channels")]
+    for name in ("out_features", "out_channels"):
+        if layers and hasattr(layers[-1], name):
+            setattr(layers[-1], name, "labels")
+    return str(head)
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

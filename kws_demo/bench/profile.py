@@ -127,6 +127,7 @@ def _bound_rows(name: str, found: Row, seed: int) -> list[Row]:
             "-",
             float(np.mean(winning)),
             None,
+            reason="no target",
         ),
     ]
 

@@ -33,7 +33,7 @@ from toolkit.spaces import find_space
 LISTENER, FABRIC, LARGE = "kws-ds", "resnet-fabric", "kws-cnn"
 HOP_MS = 200
 HELD_OUT, CALIBRATING = 200, 100
-PACED_NETWORKS, PACED_CALLS = 16, 80
+PACED_NETWORKS, PACED_CALLS = 12, 120
 BUSY_PROFILES = 3
 WINNERS, CHOSEN_FROM = 30, 2000
 MEMORY_NETWORKS, SHARED_NETWORKS = 31, 60
@@ -75,7 +75,9 @@ def _again(found: Measured, networks: Sequence[Architecture], target: LocalTarge
         session.tight("the same networks again", bodies, found.plan.effort.rounds)
         session.level()
     else:
-        session.paced("the same networks again", bodies, len(bodies), found.gap_ms, found.plan.effort.paced_calls)
+        session.paced(
+            "the same networks again", lambda: bodies, len(bodies), found.gap_ms, found.plan.effort.paced_calls
+        )
     return [session.times[name].ms for name, _body in bodies]
 
 
@@ -94,8 +96,15 @@ def _winners(found: Measured, model: Callable[..., float], target: LocalTarget, 
         _most, ms, kept = max(within, key=lambda each: each[0])
         chosen[kept] = ms
     bodies = {f"winner {index}": found.plan.body(kept) for index, kept in enumerate(chosen)}
-    times = measure_tight(bodies, target, rounds=found.plan.effort.rounds, seed=seed, title="networks a search picks")
-    return [times.timings[name].best_ms / ms for name, ms in zip(bodies, chosen.values(), strict=True)]
+    times = measure_tight(
+        {**bodies, **found.session.anchors},
+        target,
+        rounds=found.plan.effort.rounds,
+        seed=seed,
+        title="networks a search picks",
+    )
+    slower = found.session.slower(times.timings)
+    return [times.timings[name].best_ms / slower / ms for name, ms in zip(bodies, chosen.values(), strict=True)]
 
 
 def repeated(seed: int) -> Row:

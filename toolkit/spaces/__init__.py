@@ -8,7 +8,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from toolkit.errors import MilliwiseError
 if TYPE_CHECKING:
     from toolkit.supernet import SuperNetwork
 
+OF_AN_EXTRA = ("torch", "torchaudio", "onnx")  # modules that a small install is without
 SAMPLES_PER_MS = 16  # of the audio that listeners hear
 
 
@@ -52,7 +53,7 @@ class Space:
         builder: Callable[[int, int], SuperNetwork] = importlib.import_module(self.module).build
         if self.name in SPACES:
             return builder(labels, hop_ms)
-        with _running(self.name):
+        with _running(self.name), _neighbours(Path(self.name)):
             network = builder(labels, hop_ms)
             _require_runs(network, self.shape(hop_ms))
             return network
@@ -135,15 +136,25 @@ def _load(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise MilliwiseError("it is no Python file: its name has to end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with _neighbours(path):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    finally:
-        sys.path.remove(str(path.parent))
     return module
+
+
+@contextmanager
+def _neighbours(path: Path) -> Iterator[None]:
+    """Inside, what lies beside a file of the user's can be imported; nothing more for a module, which is installed."""
+    folders = [str(path.parent)] if path.suffix == ".py" else []
+    sys.path += folders
+    try:
+        yield
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def _own(name: str, module: ModuleType) -> Space:
@@ -180,10 +191,13 @@ def _require_runs(network: object, shape: tuple[int, ...]) -> None:
 def _running(name: str) -> Iterator[None]:
     """What goes wrong in a user's own space is said in one line: where, and what."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # what our own commands print is read by programs
+            yield
     except MilliwiseError as error:
         raise MilliwiseError(f"search space {name}: {error}") from error
     except (Exception, SystemExit) as error:  # it is a program, which raises what it likes
+        if isinstance(error, ModuleNotFoundError) and error.name in OF_AN_EXTRA:
+            raise  # the command says how to install them
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
         where = f", line {lines[-1]}" if lines else ""
         said = " ".join(f"{type(error).__name__}: {error}".split())
