@@ -125,12 +125,17 @@ def one_profile(folder: Path, most: int, whole: Row, chance: random.Random) -> R
             kills[-1]["resumed"] = went_on and not found.error
         lost += 0 if went_on else len(set(known) - set(found.journal))
         known = found.journal
-        if found.code != KILLED:
+        if found.code != KILLED or _is_complete(folder):
             break
         facts = {"after_s": after_s, "alone": alone, "lines": len(known), "part": _last_part(known)}
         kills.append({**facts, "orphan_s": found.orphan_s, "resumed": False})
     missing, doubled = (0, 0) if found.error else judged(known, _profile_rows(folder), whole)
     return {"kills": kills, "lost": lost + missing, "doubled": doubled, "error": found.error}
+
+
+def _is_complete(folder: Path) -> bool:
+    """The profile was saved before the kill: the journal is removed last, and there is nothing left to go on with."""
+    return (folder / "profile.json").exists() and not (folder / "journal").exists()
 
 
 def judged(journal: Sequence[bytes], profile: Sequence[str], whole: Row) -> tuple[int, int]:
