@@ -42,7 +42,7 @@ class OperationCost:
 
     Attributes:
         alone_ms: on one value, while the other workers sleep.
-        beside_ms: on one value, while all other workers are busy.
+        beside_ms: on one value, while all other workers are busy with the same network.
         join_ms: adding one more value to it first.
         passes: it changes nothing; with a single value it is no operation at all.
     """
