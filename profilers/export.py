@@ -57,14 +57,9 @@ def export_run(
             export fails a check; or the profile is of another machine.
     """
     own = None if space is None else find_space(space)
-    selected = load_selected(folder, own)
+    selected, profile = _opened(folder, own)
     budget = Budget.parse(str(selected.facts.get("budget")))
     require_writable(output)
-    profile = DeviceProfile.load(Path(folder) / PROFILE_NAME)
-    if profile.hop_ms != selected.hop_ms:
-        raise MilliwiseError(
-            f"run {folder} has a hop of {selected.hop_ms} ms, its profile {profile.hop_ms}: search again"
-        )
     if (on or profile.target) == "local":
         require_same_machine(profile, LocalTarget())
     network = selected.network
@@ -94,6 +89,20 @@ def export_run(
         "budget": str(budget),
         "budget_kept": _is_kept(budget, selected, profile, measured, own),
     }
+
+
+def _opened(folder: Path, space: Space | None) -> tuple[Selected, DeviceProfile]:
+    """What a search chose and the device profile it used.
+
+    Raises:
+        MilliwiseError: one of them is damaged, or they differ in their hop.
+    """
+    selected, profile = load_selected(folder, space), DeviceProfile.load(Path(folder) / PROFILE_NAME)
+    if profile.hop_ms != selected.hop_ms:
+        raise MilliwiseError(
+            f"run {folder} has a hop of {selected.hop_ms} ms, its profile {profile.hop_ms}: search again"
+        )
+    return selected, profile
 
 
 def _is_kept(

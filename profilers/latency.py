@@ -207,7 +207,7 @@ def fit(
     allowed = np.array([max(0.01, 0.3 * line.base), 0.001, 0.001, *known])
     weights = 1.0 / (RELATIVE_NOISE * times)
     system = np.vstack([rows * weights[:, None], np.diag(1.0 / allowed)])
-    solution = _not_negative(system, np.concatenate([times * weights, expected / allowed]))
+    solution = _dropping_negatives(system, np.concatenate([times * weights, expected / allowed]))
     residuals = rows @ solution / times - 1
     scale = max(1.0, float(np.sqrt(np.mean(residuals**2))) / RELATIVE_NOISE) if len(times) else 1.0
     spread = scale * np.sqrt(np.diag(np.linalg.inv(system.T @ system)))
@@ -216,7 +216,7 @@ def fit(
     return Fitted(float(solution[0]), float(solution[1]), float(solution[2]), edges, errors)
 
 
-def _not_negative(system: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def _dropping_negatives(system: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares in which no cost is below zero: negative ones are set to zero and the rest is solved again."""
     free = np.ones(system.shape[1], bool)
     solution = np.zeros(system.shape[1])

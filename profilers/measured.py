@@ -94,13 +94,12 @@ class Measured:
 
     def _remember(self) -> Iterator[tuple[Architecture, int]]:
         """Some networks and how much memory they take; none where the device tells it of no process."""
-        networks = spread((*self.networks.fitted, *self.networks.held_out), self.plan.effort.weighed)
+        chosen = spread((*self.networks.fitted, *self.networks.held_out), self.plan.effort.weighed)
+        networks = [kept for kept in chosen if not self.failed.keys() & kept]
         if not networks:
             return
         with progress(f"measuring the memory of {len(networks)} networks", len(networks)) as advance:
             for kept in networks:
-                if self.failed.keys() & kept:
-                    continue
                 taken = self.session.memory(self.names[kept], self.plan.whole(kept))
                 if self.session.no_memory is not None:
                     return

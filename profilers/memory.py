@@ -84,12 +84,12 @@ def fit_memory(planned: Sequence[Planned], increments_bytes: Sequence[int]) -> M
     measured = np.asarray(increments_bytes, float)
     rows = np.array([(MEGABYTE, each.weight_bytes, each.largest_bytes) for each in planned])
     activations = np.array([each.activation_bytes for each in planned], float)
-    base, weight, largest = _not_negative(rows / measured[:, None], (measured - activations) / measured)
+    base, weight, largest = _best_choice_of_columns(rows / measured[:, None], (measured - activations) / measured)
     model = MemoryModel(MEGABYTE * base, weight, largest, len(planned), 0.0)
     return replace(model, fitted_error=float(_errors(model, planned, measured).mean()))
 
 
-def _not_negative(system: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+def _best_choice_of_columns(system: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
     """The least-squares solution without negative values: the best of those over every choice of columns."""
     best, least = np.zeros(system.shape[1]), float(target @ target)
     # Few columns and the first ones come first: of columns that say the same, as the largest part of a space whose

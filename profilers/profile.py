@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from toolkit.profile_json import parse_parallel
 from toolkit.spaces import Space
 
 MAKESPANS = 24  # networks that are really run in parallel, to judge the parallel model
-UNASKED_CACHE_BYTES = {"small board": 2_000_000}  # of a bundle's device: the work is written down before it is known
+ASSUMED_CACHE_BYTES = 2_000_000  # a small board's: of a device that does not tell, or that is not known yet (a bundle)
 
 
 def profile_device(
@@ -48,7 +49,8 @@ def profile_device(
         threads: of onnxruntime.
         hop_ms: how often the listener will be called.
         clock: in which rhythm the table is timed: `tight`, `paced`, or `auto`: paced where the weights of the whole
-            network do not fit the device's cache, for then it decides how much of them is left after an idle hop.
+            network do not fit the device's cache, for then it decides how much of them is left after an idle hop. Of a
+            cache whose size is not told, `ASSUMED_CACHE_BYTES` are assumed (`measured["cache_assumed_bytes"]`).
         workers: when more than one, also measure what as many threads that share a network take (`profile.parallel`).
         partial: file that keeps what is measured so far; the work continues from it. The caller removes it when the
             profile is saved.
@@ -62,20 +64,16 @@ def profile_device(
     if workers > 1 and isinstance(target, BundleTarget):
         raise MilliwiseError("a bundle is carried once, and several workers take two measurements: leave out --workers")
     device = target.fingerprint()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the same models every time: a bundle is recognised by them
-        network = space.build(hop_ms=hop_ms).eval()
-    plan = Plan(network, space.shape(hop_ms), seed, effort or Effort())
+    plan = _plan(space, hop_ms, seed, effort)
+    network = plan.network
     asked = {"threads": threads, "hop_ms": hop_ms, "seed": seed, "clock": clock, **dataclasses.asdict(plan.effort)}
-    if clock == "auto":
-        cache_bytes = UNASKED_CACHE_BYTES if isinstance(target, BundleTarget) else device["cache_bytes"]
-        clock = "paced" if bound_by_cache(plan.body(network.graph.full), cache_bytes) else "tight"
+    clock, assumed = _clock(plan, target, device, clock)
     same = {"space": space.name, "models": _models_digest(plan), "target": target.name, "device": device}
     parts = Partial(partial, {**same, **asked, "clock": clock}, refuse_others=True)
     found = Measured(plan, Session(target, threads, seed, parts), clock, hop_ms)
     model, together = found.fit(), _parallel(found, target, workers)
     disturbed = (*found.session.disturbances(), *together["noisy_because"])
-    asked |= {"workers": workers, **found.unmeasured(), **together["unmeasured"]}
+    asked |= {"workers": workers, **assumed, **found.unmeasured(), **together["unmeasured"]}
     profile = DeviceProfile(
         space=space.name,
         digest=network.graph.digest(),
@@ -95,6 +93,25 @@ def profile_device(
         parallel=together["model"] and parse_parallel(together["model"]),
     )
     return dataclasses.replace(profile, memory=found.memory(profile))
+
+
+def _plan(space: Space, hop_ms: int, seed: int, effort: Effort | None) -> Plan:
+    """What is timed of a space; the same models every time, for a bundle is recognised by them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = space.build(hop_ms=hop_ms).eval()
+    return Plan(network, space.shape(hop_ms), seed, effort or Effort())
+
+
+def _clock(plan: Plan, target: Target, device: Mapping[str, Any], clock: str) -> tuple[str, dict[str, int]]:
+    """The table's clock, and what was assumed of the device to choose it, as a fact of the profile."""
+    if clock != "auto":
+        return clock, {}
+    # What a bundle asks is written down before its device is known, and must be the same when it has answered.
+    told = {} if isinstance(target, BundleTarget) else device["cache_bytes"]
+    assumed = {} if any(told.values()) else {"cache_assumed_bytes": ASSUMED_CACHE_BYTES}
+    whole = plan.body(plan.network.graph.full)
+    return "paced" if bound_by_cache(whole, assumed or told) else "tight", assumed
 
 
 def _models_digest(plan: Plan) -> str:

@@ -46,7 +46,7 @@ EACH_ITS_OWN = ("targets", "output", "collect", "resume", "as_json")  # options,
     default="auto",
     show_default=True,
     help="How edges are timed: back to back, or at the pace of a stream, which is slow and right where weights do not "
-    "fit the cache. auto decides by that.",
+    "fit the cache. auto decides by that; a device that tells no cache size, or a bundle, is taken to have 2 MB.",
 )
 @click.option(
     "--workers",

@@ -139,7 +139,7 @@ class Session:
     ) -> list[tuple[float, ...]]:
         """The ms of single calls, at every pace (gap in ms, calls), in one process; none where the model fails.
 
-        The median at the first pace, of all turns, is the model's time.
+        The median at the first pace, of all turns, is the model's time; it is noisy where one of the turns was.
         """
         part = f"calls of {name}" if not turn else f"calls of {name}, turn {turn + 1}"
         rows = self._asked(lambda: self.parts.keep(part, lambda: self._calls(model, paces)))
@@ -154,7 +154,8 @@ class Session:
         values = self._calls_ms.setdefault(name, [])
         values += rows[0]["values_ms"]
         low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-        self.times[name] = Time(middle, (high - low) / middle / len(values) ** 0.5, rows[0]["noisy"])
+        noisy = rows[0]["noisy"] or (name in self.times and self.times[name].noisy)
+        self.times[name] = Time(middle, (high - low) / middle / len(values) ** 0.5, noisy)
         return [tuple(row["values_ms"]) for row in rows]
 
     def _calls(self, model: bytes, paces: Sequence[tuple[float, int]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from profilers import plan
 from profilers.bundle import BundleTarget
 from profilers.clock import Timing
 from profilers.partial import Partial
-from profilers.session import SLOWER, Session, Time
+from profilers.session import SLOWER, TURNS, Session, Time
 from profilers.target import PutOff, RunnerEnded
 
 ONE, TWO = {"a": b"1.0", "b": b"2.0"}, {"c": b"3.0", "d": b"4.0"}
@@ -144,6 +144,16 @@ def test_what_fails_by_either_clock_is_told_with_its_reason() -> None:
     measured.paced("all", models.items, len(models), 20.0, 10)
     assert set(measured.times) == {"a"} and measured.times["a"].ms == pytest.approx(1.02)  # the third of five
     assert measured.failures == {"bad": "cannot time the model: it is bad", "deadly": "it is gone"}
+
+
+@pytest.mark.parametrize("busy", [(), (0,), (1,), (0, 1)])
+def test_a_paced_model_is_noisy_when_others_were_busy_in_any_of_its_turns(busy: tuple[int, ...]) -> None:
+    target = Device()
+    measured = session(target)
+    for turn in range(TURNS):
+        target.load = {"foreign": [0.4 if turn in busy else 0.0]}
+        measured.calls("a", b"1.0", [(20.0, 4)], turn)
+    assert measured.times["a"].noisy is bool(busy)
 
 
 def test_calls_at_two_paces_come_from_one_process_and_the_first_is_the_time() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
-from pathlib import Path
 
 import exported
 import numpy as np
@@ -17,8 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from exporters.onnx import GraphWriter, Value, state_shapes, to_onnx, with_properties, write
-from exporters.verify import verify
+from exporters.onnx import GraphWriter, Value, state_shapes, to_onnx, write
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
 from toolkit.graph import Edge, Graph
@@ -214,97 +211,6 @@ def test_the_module_is_left_as_it_was(capfd: pytest.CaptureFixture[str], recwarn
     assert capfd.readouterr() == ("", "") and not recwarn.list
 
 
-class Branching(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs if inputs.mean() > 0 else -inputs
-
-
-class Counting(nn.Module):
-    """Remembers how often it was called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        self.calls += 1
-        return inputs * self.calls
-
-
-class Noisy(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + torch.randn_like(inputs)
-
-
-class Several(nn.Module):
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return inputs, inputs
-
-
-class Unbatched(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs[0]
-
-
-class Spectrum(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.fft.rfft(inputs).real
-
-
-def step(inputs: Tensor) -> Tensor:
-    if bool(inputs.sum() > 0):
-        return inputs + 1
-    return inputs - 1
-
-
-class Compiled(nn.Module):
-    """Its control flow becomes an If with sub-graphs."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = scripted_step(inputs)
-        return result
-
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # deprecated, and yet in use
-    scripted_step = torch.jit.script(step)
-
-
-class Failing(nn.Module):
-    def forward(self, inputs: Tensor) -> Tensor:
-        raise KeyError("a\nb" + "c" * 500)
-
-
-REFUSED = [
-    (Branching(), "depends on the values"),
-    (Counting(), "differently the second time"),
-    (Noisy(), "differently the second time"),
-    (Several(), "a tuple, not one tensor"),
-    (nn.MaxPool2d(2, return_indices=True), "a tuple, not one tensor"),
-    (Unbatched(), "batch of one"),
-    (Spectrum(), "fft_rfft"),
-    (Compiled(), "::If"),
-    (Failing(), "a"),
-    (nn.ReLU(inplace=True), "in place"),
-    (nn.Conv2d(3, 3, 1), "channels"),
-    (nn.Conv2d(4, 4, 1).double(), "type"),
-    (nn.Bilinear(8, 8, 2), "argument"),
-]
-
-
-@pytest.mark.parametrize(("module", "reason"), REFUSED, ids=lambda value: type(value).__name__)
-def test_what_cannot_be_an_edge_is_refused_in_one_line(
-    module: nn.Module, reason: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
-) -> None:
-    with pytest.raises(MilliwiseError, match=reason) as error:
-        to_onnx(network_of(module), SHAPE)
-    text = str(error.value)
-    assert f"cannot export {type(module).__name__} at 'edge0'" in text and "register a writer" in text
-    assert "\n" not in text and len(text) < 400
-    assert capfd.readouterr() == ("", ""), "a library does not print, nor does the exporter"
-    assert not recwarn.list
-
-
 class Holder(nn.Module):
     """A container that nobody told how it streams."""
 
@@ -366,64 +272,3 @@ def test_names_that_would_collide_are_refused(name: str) -> None:
     network = SuperNetwork(graph, {name: layer}, stem, nn.Conv2d(1, 1, 1)).eval()
     with pytest.raises(MilliwiseError, match=f"'{name}.*rename that edge"):
         to_onnx(network, (1, 3200) if name == "audio" else (1, 1, 4, 4))
-
-
-class PlainHead(nn.Module):
-    """Logits of every column, [batch, columns, labels]."""
-
-    def __init__(self, labels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(40, labels)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.linear(inputs.squeeze(1).transpose(1, 2))
-        return result
-
-
-def plain_listener() -> SuperNetwork:
-    """One column a hop, a streaming layer and traced ones, a head in plain modules."""
-    edges = (Edge("causal", "mel", "middle"), Edge("traced", "middle", "out"), Edge("skip", "mel", "out"))
-    operations = {
-        "causal": CausalConv(1, 1, (3, 3)),
-        "traced": nn.Sequential(nn.Conv2d(1, 1, (3, 1), padding=(1, 0)), nn.BatchNorm2d(1), nn.Sigmoid()),
-        "skip": nn.Dropout(),
-    }
-    network = SuperNetwork(Graph(edges, "mel", "out"), operations, LogMel(), PlainHead(4))
-    exported.randomise(network)
-    with torch.no_grad():
-        network.head.linear.weight.mul_(0.1)
-        silence = network(torch.zeros(1, 1600))[0]
-        network.head.linear.bias[0] += (silence[:, 1:].max(1).values - silence[:, 0]).max() + 0.3
-    return network
-
-
-def test_a_listener_with_a_plain_head_gives_scores_and_is_verified(tmp_path: Path) -> None:
-    network = plain_listener()
-    path = tmp_path / "plain.onnx"
-    path.write_bytes(exported.listener_bytes(network, hop_ms=10))
-    model = onnx.load(path)
-    assert model.graph.input[0].name == "audio"
-    scores = model.graph.output[0]
-    assert scores.name == "scores" and [size.dim_value for size in scores.type.tensor_type.shape.dim] == [1, 4]
-    found = verify(path, network, hops=40)
-    assert found.initializers == len(model.graph.initializer) == 6
-    other = network.select(network.graph.full).eval()
-    with torch.no_grad():
-        other.operations["traced"][0].weight.add_(0.1)
-    with pytest.raises(MilliwiseError, match=r"initialiser traced\.folded_\d differs"):
-        verify(path, other, hops=40)
-
-
-def test_only_scores_of_audio_are_made_probabilities() -> None:
-    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    output = to_onnx(network_of(nn.Identity(), head=head), (1, 1, 2, 2)).graph.output[0]
-    assert output.name == "output"
-    for shape in ((1, 3), (1, 1, 3)):
-        model = to_onnx(
-            network_of(nn.Identity(), head=nn.Sequential(nn.Linear(4, 3), nn.Unflatten(0, shape[:-1]))),
-            (1, 4),
-            listener=True,
-        )
-        seen = run(with_properties(model, {}), torch.randn(1, 4))
-        assert model.graph.output[0].name == "scores" and seen.shape == (1, 3)
-        np.testing.assert_allclose(seen.sum(), 1, atol=1e-6)
