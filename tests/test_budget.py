@@ -23,6 +23,7 @@ from toolkit.errors import MilliwiseError
         ("500 kB", ("memory_bytes", 500_000.0, "", 1)),
         ("2 MB", ("memory_bytes", 2_000_000.0, "", 1)),
         ("40 MFLOPs", ("multiply_adds", 40e6, "", 1)),
+        ("1 ms mean", ("latency_ms", 1.0, "mean", 1)),
         ("300 kparams", ("parameters", 300e3, "", 1)),
         ("8 steps", ("steps", 8.0, "", 1)),
         ("8 steps@4", ("steps", 8.0, "", 4)),
@@ -52,6 +53,8 @@ def test_what_the_contract_lists(text: str, expected: tuple[str, float, str, int
         ("2 hours", "'hours'"),
         ("2 ms p42", "p42"),
         ("500 kB p95", "only milliseconds"),
+        ("500 kB mean", "only milliseconds"),
+        ("1 ms average", "cannot read"),
         ("2 ms@4", "only steps"),
         ("8 steps@0", "at least @1"),
     ],
@@ -66,7 +69,7 @@ numbers = st.from_regex(r"\d{1,6}(\.\d{0,6})?|\.\d{1,6}", fullmatch=True)
 units = st.sampled_from(
     ["us", "µs", "ms", "s", "B", "kB", "MB", "FLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "steps", "hours", "x"]
 )
-ends = st.sampled_from(["", " p50", " p95", " p99", " p1", "@1", "@12", "@0", " "])
+ends = st.sampled_from(["", " p50", " p95", " p99", " mean", " p1", "@1", "@12", "@0", " "])
 nearly = st.tuples(numbers, st.sampled_from(["", " ", "\t "]), units, ends).map("".join)
 
 

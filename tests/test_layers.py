@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from toolkit.layers import CausalConv, Expanded, Separable, WindowHead
+from toolkit.layers import CausalConv, Expanded, Separable, WindowHead, WindowMean
 
 
 class Stream:
@@ -112,3 +112,18 @@ def test_the_head_averages_the_last_columns_of_the_window(window: int, hop: int,
             end = (index + 1) * hop
             mean = inputs[:, :, 0, max(0, end - window) : end].sum(2) / window  # before the start there are zeros
             torch.testing.assert_close(logits[:, index], head.linear(mean), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "hop", "hops"), [(4, 2, 6), (25, 5, 12), (3, 3, 4), (2, 5, 4), (1, 1, 3)])
+def test_the_mean_is_of_the_last_columns_of_every_hop(window: int, hop: int, hops: int) -> None:
+    inputs = torch.randn(2, 3, 1, hop * hops)
+    means = WindowMean(window, hop)(inputs)
+    assert means.shape == (2, 3, 1, hops)
+    for index in range(hops):
+        end = (index + 1) * hop
+        mean = inputs[..., max(0, end - window) : end].sum(3) / window  # before the start there are zeros
+        torch.testing.assert_close(means[..., index], mean, atol=1e-6, rtol=1e-6)
+
+
+def test_two_means_are_told_apart() -> None:
+    assert str(WindowMean(4, 2)) == "WindowMean(4, 2)" != str(WindowMean(4, 1))

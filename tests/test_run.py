@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gated_space
 import pytest
 import torch
 from click.testing import CliRunner
@@ -117,3 +118,79 @@ def test_an_export_without_budget_is_refused(run_folder: Path, tmp_path: Path) -
     edited(run_folder / "run.json", lambda content: content.pop("budget"))
     result = CliRunner().invoke(main, ["export", str(run_folder), "-o", str(tmp_path / "m.onnx")])
     assert result.exit_code == 2 and "budget" in result.stderr and not (tmp_path / "m.onnx").exists()
+
+
+@pytest.fixture(scope="module")
+def gated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a listener that chooses its edges."""
+    adaptive = find_space("kws-gated").adaptive(len(LABELS)).eval()
+    folder = tmp_path_factory.mktemp("gated") / "run"
+    facts = {"space": "kws-gated", "budget": "1 ms mean"}
+    save_selected(folder, Selected(adaptive.network, adaptive.graph.full, LABELS, 200, facts, adaptive))
+    return folder
+
+
+def test_a_listener_with_gates_comes_back_as_it_was_saved(gated_run: Path) -> None:
+    adaptive, again = (load_selected(gated_run).adaptive for _ in range(2))
+    assert adaptive is not None and again is not None
+    assert (adaptive.gated, adaptive.kind) == (("wide", "deep"), "hearing") and not adaptive.training
+    stored, _text = read_tensors(gated_run / "weights.safetensors")
+    assert stored.keys() == adaptive.state_dict().keys() and any(name.startswith("controller.") for name in stored)
+    assert all(torch.equal(value, stored[name]) for name, value in adaptive.state_dict().items())
+    audio = 0.1 * torch.randn(1, 5 * 3200)
+    assert torch.equal(adaptive(audio), again(audio)) and adaptive.network is not again.network
+    assert load_selected(gated_run).facts == {"space": "kws-gated", "budget": "1 ms mean"}
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "told"),
+    [
+        (None, "adaptive is not"),
+        ([], "adaptive is not"),
+        ("if", "adaptive is not"),
+        ({}, "no 'controller'"),
+        ({"gated": ["wide"]}, "no 'controller'"),
+        ({"controller": "hearing"}, "no 'gated'"),
+        ({"controller": ["hearing"], "gated": ["wide"]}, "adaptive is not"),
+        ({"controller": "seeing", "gated": ["wide", "deep"]}, "no controller 'seeing'"),
+        ({"controller": "hearing", "gated": "wide"}, "gated is no list"),
+        ({"controller": "hearing", "gated": [1]}, "gated is no list"),
+        ({"controller": "hearing", "gated": []}, "0 gated edges"),
+        ({"controller": "hearing", "gated": ["wide", "wide"]}, "2 gated edges"),
+        ({"controller": "hearing", "gated": ["wide", "narrow"]}, "no edge 'narrow'"),
+        ({"controller": "hearing", "gated": ["trunk", "deep"]}, "no edges that always run"),
+    ],
+)
+def test_gates_edited_by_hand_are_one_line(adaptive: Any, told: str, gated_run: Path, tmp_path: Path) -> None:
+    for path in gated_run.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    edited(tmp_path / "run.json", lambda content: content.update(adaptive=adaptive))
+    with pytest.raises(MilliwiseError, match=f"run {tmp_path} is not as milliwise wrote it .*{told}") as error:
+        load_selected(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("gated", [["wide"], ["deep", "wide", "second"]])
+def test_weights_for_other_gates_are_refused(gated: list[str], gated_run: Path, tmp_path: Path) -> None:
+    for path in gated_run.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    edited(tmp_path / "run.json", lambda content: content["adaptive"].update(gated=gated))
+    with pytest.raises(MilliwiseError, match=r"weights .* are of another network, or damaged"):
+        load_selected(tmp_path)
+
+
+def test_a_network_that_remembers_hops_takes_no_gates(run_folder: Path) -> None:
+    gates = {"controller": "recurrent", "gated": ["mel-middle0-conv5"]}
+    edited(run_folder / "run.json", lambda content: content.update(adaptive=gates))
+    with pytest.raises(MilliwiseError, match="the head remembers hops"):
+        load_selected(run_folder)
+
+
+@pytest.mark.parametrize("control", ["if", "bundle"])
+def test_one_network_is_not_chosen_while_it_runs(control: str, run_folder: Path, tmp_path: Path) -> None:
+    space = find_space("kws-ds")
+    gated_space.profile(space).save(run_folder / "profile.json")
+    arguments = ["export", str(run_folder), "-o", str(tmp_path / "m.onnx"), "--control", control]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2 and f"has one network: --control {control} is for" in done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "m.onnx").exists()

@@ -124,13 +124,16 @@ def test_recalibration_is_the_plain_average_over_the_batches() -> None:
     assert not network.training and not norm.training and norm.momentum == 0.1
 
 
+EDGES = {"kws-ds": 45, "kws-coarse": 16, "kws-gated": 5, "kws-cnn": 8, "resnet-fabric": 58}
+
+
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_a_space_is_whole(name: str) -> None:
     space = find_space(name)
     network = space.build(labels=5, hop_ms=200).eval()
     graph = network.graph
     assert graph.live(graph.full) == graph.full, "an edge that can never be live is no choice"
-    assert len(graph.edges) == {"kws-ds": 45, "kws-coarse": 16, "kws-cnn": 8, "resnet-fabric": 58}[name]
+    assert len(graph.edges) == EDGES[name]
     assert not any(edge_name.count(".") for edge_name in graph.full)
     with torch.no_grad():
         logits = network(torch.randn(2, *space.shape(200)[1:]))

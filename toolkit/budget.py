@@ -26,10 +26,10 @@ UNITS: dict[str, tuple[str, float, str]] = {
     "mparams": ("parameters", 1e6, "Mparams"),
     "steps": ("steps", 1.0, "steps"),
 }
-STATISTICS = ("p50", "p95", "p99")
-EXAMPLES = "'2 ms', '2 ms p50', '500 kB', '40 MFLOPs', '300 kparams' or '8 steps@4'"
+STATISTICS = ("p50", "p95", "p99")  # of a network that does not change
+EXAMPLES = "'2 ms', '2 ms p50', '1 ms mean', '500 kB', '40 MFLOPs', '300 kparams' or '8 steps@4'"
 FORM = re.compile(
-    r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+))?\s*"
+    r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+|mean))?\s*"
 )
 
 
@@ -40,7 +40,8 @@ class Budget:
     Attributes:
         metric: latency_ms, memory_bytes, multiply_adds, parameters or steps.
         limit: in the metric's own unit (ms, bytes, single operations, steps).
-        statistic: of the paced latency: p50, p95 (the default) or p99; empty for other metrics.
+        statistic: of the paced latency: p50, p95 (the default), p99, or for networks that change from hop to hop the
+            mean; empty for other metrics.
         workers: number of workers that steps are scheduled on; 1 for other metrics.
         text: as the user wrote it.
     """
@@ -70,8 +71,10 @@ class Budget:
         limit = float(number) * factor
         if not 0 < limit < math.inf:
             raise MilliwiseError(f"the budget {text!r} is not above zero: write {EXAMPLES}")
-        if statistic and (metric != "latency_ms" or statistic not in STATISTICS):
-            raise MilliwiseError(f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95 or p99")
+        if statistic and (metric != "latency_ms" or statistic not in (*STATISTICS, "mean")):
+            raise MilliwiseError(
+                f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95, p99 or mean"
+            )
         if workers and (metric != "steps" or int(workers) < 1):
             raise MilliwiseError(f"the budget {text!r} names workers: only steps take them, at least @1")
         chosen = statistic or ("p95" if metric == "latency_ms" else "")

@@ -93,10 +93,13 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
         bound: latency is priced at the upper bound that the profile calibrated, instead of at the prediction.
 
     Raises:
+        MilliwiseError: the budget is of the mean over networks that change.
         ProfileMismatch: the profile is of another graph.
         UnpricedEdge: an edge has no measured cost, or one that could not be counted, and lies on a path from source to
             sink, so that a search may come upon it. Edges on no such path are in no network.
     """
+    if budget.statistic == "mean":
+        raise MilliwiseError(f"a budget of {budget} is for networks that change from hop to hop: give --strategy sanas")
     profile.require(graph)
     live = graph.live(graph.full)
     profile.require_priced(live)

@@ -94,12 +94,31 @@ class RecentColumns(nn.Module):
         return functional.pad(inputs, (self.window_columns - self.hop_columns, 0))
 
 
-class WindowHead(nn.Module):
-    """Scores at every hop: the mean of the last `window_columns` columns, through a linear layer.
+class WindowMean(nn.Module):
+    """The mean of the last `window_columns` columns at every hop.
 
     The columns of the window are added anew at every hop (never a running sum, whose rounding errors would grow), and
     columns before the start are zeros.
     """
+
+    def __init__(self, window_columns: int, hop_columns: int) -> None:
+        super().__init__()
+        self.window_columns = window_columns
+        self.hop_columns = hop_columns
+
+    def extra_repr(self) -> str:
+        """What tells two of them apart."""
+        return f"{self.window_columns}, {self.hop_columns}"
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[batch, channels, 1, time] to [batch, channels, 1, hops]; time is a multiple of the hop."""
+        spare = self.window_columns - self.hop_columns  # negative: the first columns of a hop are not in its window
+        columns = functional.pad(inputs.squeeze(2), (spare, 0))
+        return functional.avg_pool1d(columns, self.window_columns, self.hop_columns).unsqueeze(2)
+
+
+class WindowHead(nn.Module):
+    """Scores at every hop: the mean of the last `window_columns` columns (see `WindowMean`), through a linear layer."""
 
     def __init__(self, channels: int, labels: int, window_columns: int, hop_columns: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -110,7 +129,6 @@ class WindowHead(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[batch, channels, 1, time] to logits [batch, hops, labels]; time is a multiple of the hop."""
-        columns = functional.pad(inputs.squeeze(2), (self.window_columns - self.hop_columns, 0))
-        means = functional.avg_pool1d(columns, self.window_columns, self.hop_columns)
+        means = WindowMean(self.window_columns, self.hop_columns)(inputs).squeeze(2)
         logits: Tensor = self.linear(self.dropout(means.transpose(1, 2)))
         return logits

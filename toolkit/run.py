@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from toolkit.adaptive import AdaptiveNetwork, gate
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture
@@ -30,6 +31,7 @@ class Selected:
         labels: of its scores, in order.
         hop_ms: how often it is called.
         facts: space, arguments, figures: whatever else `run.json` holds.
+        adaptive: the same network with its gates and controller, if it chooses its edges at every hop.
     """
 
     network: SuperNetwork
@@ -37,16 +39,20 @@ class Selected:
     labels: tuple[str, ...]
     hop_ms: int
     facts: dict[str, Any]
+    adaptive: AdaptiveNetwork | None = None
 
 
 def save_selected(folder: Path, selected: Selected) -> None:
     """Write the weights, then `run.json`: a folder with a `run.json` is complete."""
-    save_tensors(folder / "weights.safetensors", selected.network.state_dict())
+    adaptive = selected.adaptive
+    save_tensors(folder / "weights.safetensors", (adaptive or selected.network).state_dict())
+    kind = {} if adaptive is None else {"adaptive": {"gated": list(adaptive.gated), "controller": adaptive.kind}}
     content = {
         "format": FORMAT,
         "kept": sorted(selected.architecture),
         "labels": list(selected.labels),
         "hop_ms": selected.hop_ms,
+        **kind,
         **selected.facts,
     }
     write_json(folder / "run.json", content)
@@ -81,20 +87,28 @@ def load_selected(folder: Path, space: Space | None = None) -> Selected:
             raise ValueError(f"space is {str(content['space'])[:40]}")
         chosen = space or built_in_space(content["space"], f"run {folder}")
         network = chosen.build(len(labels), hop_ms).select(kept)
+        adaptive = _gated(network, content["adaptive"]) if "adaptive" in content else None
     except OwnSpace:
         raise
-    except (KeyError, ValueError, MilliwiseError) as error:
+    except (KeyError, TypeError, ValueError, MilliwiseError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         cure = "search again" if space is None else f"search again, or give the {content.get('space')!a} of that search"
         raise MilliwiseError(f"run {folder} is not as milliwise wrote it ({reason}): {cure}") from None
     tensors, _text = read_tensors(folder / "weights.safetensors")
-    if odd := _odd_tensor(tensors, network.state_dict()):
+    whole = adaptive or network
+    if odd := _odd_tensor(tensors, whole.state_dict()):
         raise MilliwiseError(f"the weights in {folder} are of another network, or damaged ({odd}): search again")
-    network.load_state_dict(tensors)
-    known = {"format", "kept", "labels", "hop_ms"}
-    return Selected(
-        network.eval(), kept, labels, hop_ms, {name: value for name, value in content.items() if name not in known}
-    )
+    whole.load_state_dict(tensors)
+    whole.eval()
+    known = {"format", "kept", "labels", "hop_ms", "adaptive"}
+    facts = {name: value for name, value in content.items() if name not in known}
+    return Selected(network, kept, labels, hop_ms, facts, adaptive)
+
+
+def _gated(network: SuperNetwork, described: Any) -> AdaptiveNetwork:
+    if not isinstance(described, dict) or not isinstance(described["controller"], str):
+        raise ValueError("adaptive is not {gated, controller}")
+    return gate(network, _names(described, "gated"), described["controller"])
 
 
 def _names(content: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class SuperNetwork(nn.Module):
         """As `forward`, from the output of the stem."""
         kept = self.graph.full if kept is None else kept
         sink = self.walk(
-            kept, features, lambda _edge, operation, value: operation(value), lambda _node, values: _sum(values)
+            kept, features, lambda _edge, operation, value: operation(value), lambda _node, values: add_up(values)
         )
         result: Tensor = self.head(sink)
         return result
@@ -116,7 +116,8 @@ def _of_any_labels(head: nn.Module) -> str:
     return str(head)
 
 
-def _sum(values: Sequence[Tensor]) -> Tensor:
+def add_up(values: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, added in order."""
     total = values[0]
     for value in values[1:]:
         total = total + value

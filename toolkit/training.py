@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from toolkit.adaptive import AdaptiveNetwork, Network
 from toolkit.allocator import keep_freed_memory
 from toolkit.errors import MilliwiseError
 from toolkit.files import digest, require_regular, write_file
@@ -55,11 +56,14 @@ class Plan:
             raise MilliwiseError(f"{self.epochs} epochs in {self.minutes} minutes train nothing: give more than 0")
 
 
+AnyNetwork = TypeVar("AnyNetwork", SuperNetwork, AdaptiveNetwork)
+
+
 @dataclass
 class _Run:
     """What changes while training; `epoch` epochs are complete."""
 
-    network: SuperNetwork
+    network: Network
     optimizer: torch.optim.Optimizer
     strategy: Strategy | None
     epoch: int = 0
@@ -67,7 +71,7 @@ class _Run:
 
 
 def train(
-    network: SuperNetwork,
+    network: AnyNetwork,
     batches: Batches,
     steps: int,
     plan: Plan,
@@ -78,7 +82,7 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
-) -> SuperNetwork:
+) -> AnyNetwork:
     """Train in place and return the network in evaluation mode.
 
     Args:
@@ -176,12 +180,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _save(run: _Run, path: Path) -> None:
-    tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
-    for index, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     strategy = None if run.strategy is None else run.strategy.state_dict()
     state = {"epoch": run.epoch, "seconds": run.seconds, "strategy": strategy, "graph": run.network.graph.digest()}
-    save_tensors(path, tensors, json.dumps({**state, "sha256": digest(state)}))
+    save_tensors(path, tensors_of(run.network, run.optimizer), json.dumps({**state, "sha256": digest(state)}))
 
 
 def _load(run: _Run, path: Path) -> None:
@@ -200,28 +201,46 @@ def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, Any], path:
         raise MilliwiseError(f"checkpoint {path} is of another network: start over without --resume")
     if state.pop("sha256") != digest(state):
         raise ValueError("edited by hand")
+    restore_tensors(run.network, run.optimizer, tensors)
+    run.epoch, run.seconds = int(state["epoch"]), float(state["seconds"])
+    if (run.strategy is None) != (state["strategy"] is None):
+        raise ValueError("with and without a strategy")
+    if run.strategy is not None:
+        run.strategy.load_state_dict(state["strategy"])
+
+
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What `restore_tensors` takes: the network's own, and Adam's moments of each of its parameters, by number."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    return tensors
+
+
+def restore_tensors(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give a network and its Adam the values of a checkpoint.
+
+    Raises:
+        ValueError: a value is not finite, or a parameter has not all of its moments.
+        RuntimeError: the tensors are of another network.
+    """
     if not all(value.isfinite().all() for value in tensors.values()):
         raise ValueError("not all of its values are finite")
-    optimizer = run.optimizer.state_dict()
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, _, rest = key.partition(".")
         if kind == "optimizer":
             index, _, name = rest.partition(".")
             moments.setdefault(int(index), {})[name] = value
-    weights = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith("network.")}
-    for number, parameter in enumerate(run.network.parameters()):
+    for number, parameter in enumerate(each for group in optimizer.param_groups for each in group["params"]):
         found = {name: value.shape for name, value in moments.get(number, {}).items()}
         # A parameter that never had a gradient has no moments.
         if found and found != {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
             raise ValueError(f"the optimiser's values of parameter {number} are incomplete")
-    run.network.load_state_dict(weights)
-    run.optimizer.load_state_dict({"state": moments, "param_groups": optimizer["param_groups"]})
-    run.epoch, run.seconds = int(state["epoch"]), float(state["seconds"])
-    if (run.strategy is None) != (state["strategy"] is None):
-        raise ValueError("with and without a strategy")
-    if run.strategy is not None:
-        run.strategy.load_state_dict(state["strategy"])
+    weights = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith("network.")}
+    network.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], text: str = "{}") -> None:
@@ -253,7 +272,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def predict(
-    network: SuperNetwork, batches: Iterable[tuple[Tensor, Tensor]], kept: Iterable[str] | None = None
+    network: Network, batches: Iterable[tuple[Tensor, Tensor]], kept: Iterable[str] | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(logits, labels) of every batch, in evaluation mode and without gradients."""
     network.eval()

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from toolkit.errors import MilliwiseError
 
 if TYPE_CHECKING:
+    from toolkit.adaptive import AdaptiveNetwork
     from toolkit.supernet import SuperNetwork
 
 OF_AN_EXTRA = ("torch", "torchaudio", "onnx")  # modules that a small install is without
@@ -58,6 +59,21 @@ class Space:
             _require_runs(network, self.shape(hop_ms))
             return network
 
+    def adaptive(self, labels: int = 12, hop_ms: int = 200) -> AdaptiveNetwork:
+        """The super-network with its gates: the module names them (`GATED`), and the kind of controller (`CONTROLLER`).
+
+        Raises:
+            MilliwiseError: as `build`, or the space has no gates.
+        """
+        from toolkit.adaptive import gate
+
+        module = importlib.import_module(self.module)
+        if not hasattr(module, "GATED"):
+            raise MilliwiseError(f"{self.name} has no gated edges: take kws-gated or kws-cnn, or name them in GATED")
+        network = self.build(labels, hop_ms)
+        with nullcontext() if self.name in SPACES else _running(self.name):
+            return gate(network, module.GATED, getattr(module, "CONTROLLER", "hearing"))
+
     def shape(self, hop_ms: int) -> tuple[int, ...]:
         """The shape of the input of one call, batch of one included."""
         return tuple(hop_ms * SAMPLES_PER_MS if size == "hop_samples" else int(size) for size in self.input_shape)
@@ -70,6 +86,7 @@ SPACES = {
             "kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")
         ),
         Space("kws-coarse", "toolkit.spaces.kws_coarse", "the part of kws-ds for synthetic voices", (1, "hop_samples")),
+        Space("kws-gated", "toolkit.spaces.kws_gated", "small trunk, large branches to gate", (1, "hop_samples")),
         Space("kws-cnn", "toolkit.spaces.kws_cnn", "large keyword network with dense shortcuts", (1, "hop_samples")),
         Space(
             "resnet-fabric", "toolkit.spaces.resnet_fabric", "ResNet with shortcuts, for small images", (1, 3, 32, 32)

@@ -27,6 +27,8 @@ WINDOW_COLUMNS = 101
 FEATURES = 128
 # Node: channels, frequency bands, columns of one window.
 MAPS = {"mel": (1, 40, 101), "conv0": (64, 11, 82), "conv1": (64, 8, 73), "lin0": (32, 1, 1)}
+GATED = ("conv0", "conv1", "lin0", "lin1", *(f"shortcut-{node}" for node in MAPS))
+CONTROLLER = "recurrent"
 
 
 def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
