@@ -32,13 +32,25 @@ class GraphWriter:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     states: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    prefix: str = ""  # of the names made in it: those in a branch are none of those around it
     _constants: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)
 
     def node(self, operator: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
         """Append a node with one output and return the output's name."""
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        output = f"{self.prefix}{output}" if output else self.fresh(operator)
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
+
+    def split(self, value: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
+        """Append a node that cuts a value along an axis, and return its parts."""
+        parts = [f"{self.fresh('Split')}_{index}" for index in range(len(sizes))]
+        lengths = self.constant(sizes, np.int64)
+        self.nodes.append(helper.make_node("Split", [value, lengths], parts, axis=axis))
+        return parts
+
+    def fresh(self, operator: str) -> str:
+        """A name for the output of the node that is appended next."""
+        return f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
 
     def constant(self, value: NDArray[Any] | Sequence[int] | float, dtype: type) -> str:
         """A structural constant (indices, limits): a node, shared by its value; parameters are initialisers."""
@@ -50,6 +62,7 @@ class GraphWriter:
 
     def parameter(self, name: str, array: NDArray[np.float32]) -> str:
         """An initialiser of that name."""
+        name = f"{self.prefix}{name}"
         _require_new(name, self.initializers)
         self.initializers[name] = np.ascontiguousarray(array, np.float32)
         return name
@@ -81,6 +94,25 @@ class GraphWriter:
         # The shorter source is sliced: with enough new columns the joined tensor need not exist first.
         self.last(value.name if fresh >= count else joined.name, count, axis, f"state_out_{name}")
         return joined
+
+    def branch(self, results: Sequence[Value]) -> onnx.GraphProto:
+        """What was collected as a branch of an `If`: all it reads of the graph around it, it reads by name.
+
+        Args:
+            results: float32 values of nodes in it.
+        """
+        outputs = [helper.make_tensor_value_info(each.name, onnx.TensorProto.FLOAT, each.shape) for each in results]
+        return helper.make_graph(self.nodes, self.prefix.strip("/"), [], outputs, self.tensors())
+
+    def tensors(self) -> list[onnx.TensorProto]:
+        """The initialisers."""
+        return [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
+
+    def choose(self, condition: str, then: onnx.GraphProto, otherwise: onnx.GraphProto, *outputs: str) -> list[str]:
+        """Append an `If` and return the names of what the branch gives that was taken: one without, then `outputs`."""
+        names = [self.fresh("If"), *(f"{self.prefix}{output}" for output in outputs)]
+        self.nodes.append(helper.make_node("If", [condition], names, then_branch=then, else_branch=otherwise))
+        return names
 
 
 def _require_new(name: str, taken: Container[str]) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 import time
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 
-from exporters.metadata import ITEM_BYTES, MAX_STATE_BYTES, ListenerMetadata
+from exporters.adaptive_bundle_listener import Bundle, read_bundle
+from exporters.binding import IN, OUT, Binding, Contents
+from exporters.metadata import ListenerMetadata
+from exporters.opening import (
+    check_runtime,
+    check_tensor,
+    check_total,
+    first_line,
+    open_session,
+    read_content,
+    trial_options,
+)
+from exporters.opening import session_options as session_options
 from exporters.wire import Model, Tensor, read_model
 from toolkit.errors import MilliwiseError
-from toolkit.files import require_regular
 
-MAX_FILE_BYTES = 64_000_000
-MAX_MEMORY_BYTES = 256_000_000  # of the first, untrusted run
-MAX_HOP_S = 20.0  # and its time
+MAX_HOP_S = 20.0  # of the first, untrusted run
 MAX_THREADS = 64
-IN, OUT = "state_in_", "state_out_"
+DIAL = "dial"  # the state of an adaptive model that a caller may set
 SUM_TOLERANCE = 1e-3
 
 
@@ -34,63 +41,25 @@ class Scores(NamedTuple):
     elapsed_ms: float  # of the onnxruntime call
 
 
-def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
-    """The one setting everything is measured and run with: sequential, and no thread spins between two hops."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4  # errors are raised, and said once
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
-
-
-def _trial_options() -> onnxruntime.SessionOptions:
-    """Nothing is computed while it loads, and what a hop computes has to fit into an arena of limited size."""
-    _limit_memory()
-    options = session_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return options
-
-
-@cache
-def _limit_memory() -> None:
-    """Once per process: the arena of the sessions that ask for it, which are those of `_trial_options`."""
-    arena = {"max_mem": MAX_MEMORY_BYTES, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 1_000_000}
-    kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    onnxruntime.create_and_register_allocator(
-        onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory),
-        onnxruntime.OrtArenaCfg({**arena, "max_dead_bytes_per_chunk": -1}),
-    )
-
-
 class Listener:
     """A keyword listener: `push` one hop of audio, get the scores of every label. It keeps the states between hops."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: ListenerMetadata, sha256: str = "") -> None:
-        """Wrap a checked session; use `open`, which checks it."""
-        self._session = session
+    def __init__(self, binding: Binding | Bundle, metadata: ListenerMetadata, sha256: str = "") -> None:
+        """Wrap what was checked; use `open`, which checks it."""
         self.metadata = metadata
-        self.sha256 = sha256  # of the file, which tells one listener from every other
-        states = metadata.states
-        self._outputs = ["scores", *(OUT + name for name in states)]
-        self._adaptive = any(output.name == "mode" for output in session.get_outputs())
-        self._outputs += ["mode"] if self._adaptive else []
-        self._zeros = {IN + name: np.zeros(state["shape"], state["dtype"]) for name, state in states.items()}
-        self._feeds: dict[str, np.ndarray] = {}
-        self.reset()
+        self.sha256 = sha256  # of the file, or of a bundle's manifest: it tells one listener from every other
+        self._binding = binding
+        self._dial = np.zeros(self.gates, np.float32)
 
     @classmethod
     def open(cls, path: Path, threads: int | None = None) -> Listener:
-        """Check an ONNX file from anywhere against the contract, then load it and let it hear one hop of silence.
+        """Check a listener from anywhere against the contract, then load it and let it hear one hop of silence.
 
         The first hop is heard without optimisation, with limited memory and time: what a hostile file would make
         onnxruntime compute at loading fails here.
 
         Args:
-            path: the file.
+            path: an ONNX file, or the folder of a bundle.
             threads: of onnxruntime; as many as the listener was measured with when None.
 
         Raises:
@@ -98,14 +67,11 @@ class Listener:
                 64 MB of states, for 256 MB or 20 s to hear a hop, or needs a newer onnxruntime.
         """
         try:
-            content = _read(Path(path))
-            model = read_model(content)
-            metadata = ListenerMetadata.from_properties(model.properties)
-            _check_runtime(metadata.min_onnxruntime)
-            _check_contract(model, metadata)
-            cls(_session(content, _trial_options()), metadata)._warm_up()
-            session = _session(content, session_options(threads or _measured_threads(metadata)))
-            listener = cls(session, metadata, hashlib.sha256(content).hexdigest())
+            contents = read_bundle(Path(path)) if Path(path).is_dir() else _read_file(Path(path))
+            metadata = contents.metadata
+            cls(contents.opened(trial_options()), metadata)._warm_up()
+            options = session_options(threads or _measured_threads(metadata))
+            listener = cls(contents.opened(options), metadata, contents.sha256)
             listener._warm_up()
         except MilliwiseError as error:
             raise MilliwiseError(f"cannot open the listener {ascii(str(path))[1:-1]}: {error}") from None
@@ -129,35 +95,63 @@ class Listener:
     @property
     def threads(self) -> int:
         """Threads a hop is computed with."""
-        return int(self._session.get_session_options().intra_op_num_threads)
+        return self._binding.threads
+
+    @property
+    def gates(self) -> int:
+        """How many gates of an adaptive model the dial moves; 0 of a model without a dial."""
+        dial = self._binding.states.get(DIAL)
+        is_dial = dial is not None and dial.ndim == 2 and len(dial) == 1 and dial.dtype == np.float32
+        return dial.shape[1] if dial is not None and is_dial and self._binding.mode is not None else 0
+
+    def set_dial(self, values: np.ndarray) -> None:
+        """Move the operating point of an adaptive model: from the next hop on, until it is set again.
+
+        Args:
+            values: [gates], the log-odds that each gate has to exceed to open. Zeros are as trained; a large number
+                keeps the gate shut.
+
+        Raises:
+            MilliwiseError: the model has no dial, or the values are not a finite number for each gate.
+        """
+        if not self.gates:
+            raise MilliwiseError("the listener has no dial, because it is not adaptive: leave its dial alone")
+        dial = np.array(values, np.float32)
+        if dial.shape != (self.gates,) or not np.isfinite(dial).all():
+            raise MilliwiseError(f"a dial is a finite number for each of {self.gates} gates, not {str(values)[:60]!a}")
+        self._dial = dial
+        self._binding.states[DIAL][0] = dial  # every hop hands it on to the next
 
     def reset(self) -> None:
-        """Forget everything heard: all states are zeros again."""
-        self._feeds = dict(self._zeros)
+        """Forget everything heard: all states are zeros again. The dial stays as it was set."""
+        self._binding.clear()
+        if self.gates:
+            self._binding.states[DIAL][0] = self._dial
 
     def push(self, audio: np.ndarray) -> Scores:
         """Hear one hop: float32 [hop_samples] in -1..1.
 
         Raises:
-            MilliwiseError: the hop has another shape or type, or the scores are not what the model declares.
+            MilliwiseError: the hop has another shape or type or holds NaN, or the scores are not what the model
+                declares. The listener then remembers nothing of the hop.
         """
         return self._hear(audio, None)
 
     def _hear(self, audio: np.ndarray, options: onnxruntime.RunOptions | None) -> Scores:
         if audio.shape != (self.hop_samples,) or audio.dtype != np.float32:
             raise MilliwiseError(f"a hop is float32 [{self.hop_samples}], not {audio.dtype} {list(audio.shape)}")
-        self._feeds["audio"] = audio[None]
+        if not np.isfinite(audio).all():
+            raise MilliwiseError("a hop holds samples that are not numbers (NaN or infinity): put zeros in their place")
+        binding = self._binding
+        binding.audio[0] = audio
         begun = time.perf_counter_ns()
-        results = _run(self._session, self._outputs, self._feeds, options)
+        _run(binding, options)
         elapsed_ms = (time.perf_counter_ns() - begun) / 1e6
-        mode = int(results.pop()[0]) if self._adaptive else None
-        for name, state in zip(self._zeros, results[1:], strict=True):
-            self._feeds[name] = state
-        probabilities = results[0].reshape(-1)
-        if len(probabilities) != len(self.labels) or not np.isfinite(probabilities).all():
-            raise MilliwiseError(
-                "the scores are not finite numbers, one for each label: the audio or the model is broken"
-            )
+        probabilities = binding.scores[0].copy()
+        if not np.isfinite(probabilities).all():
+            raise MilliwiseError("the scores are not finite numbers: the model is broken, export the listener again")
+        binding.swap()
+        mode = None if binding.mode is None else int(binding.mode[0])
         return Scores(probabilities, mode, elapsed_ms)
 
     def _warm_up(self) -> None:
@@ -179,16 +173,14 @@ class Listener:
         self.reset()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        require_regular(path)
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise MilliwiseError(f"it has {size} bytes, more than {MAX_FILE_BYTES}: it is not a listener of ours")
-        return path.read_bytes()
-    except OSError as error:
-        raise MilliwiseError(f"{error.strerror}; name an .onnx file you may read") from None
-    except ValueError:
-        raise MilliwiseError("the name holds a null character; name an .onnx file") from None
+def _read_file(path: Path) -> Contents:
+    content = read_content(path)
+    model = read_model(content)
+    metadata = ListenerMetadata.from_properties(model.properties)
+    check_runtime(metadata.min_onnxruntime)
+    _check_contract(model, metadata)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Contents(metadata, sha256, lambda options: Binding(open_session(content, options), metadata))
 
 
 def _measured_threads(metadata: ListenerMetadata) -> int:
@@ -196,76 +188,26 @@ def _measured_threads(metadata: ListenerMetadata) -> int:
     return threads if type(threads) is int and 1 <= threads <= MAX_THREADS else 1
 
 
-def _session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    cpu = ["CPUExecutionProvider"]
-    try:  # without the fallback, which prints to standard output and tries the same provider again
-        return onnxruntime.InferenceSession(content, options, providers=cpu, enable_fallback=False)
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise MilliwiseError(f"onnxruntime cannot load it ({_first_line(error)}): export the listener again") from None
-
-
-def _run(
-    session: onnxruntime.InferenceSession,
-    outputs: list[str],
-    feeds: dict[str, np.ndarray],
-    options: onnxruntime.RunOptions | None,
-) -> list[Any]:
+def _run(binding: Binding | Bundle, options: onnxruntime.RunOptions | None) -> None:
     try:
-        return list(session.run(outputs, feeds, options))
+        binding.run(options)
     except Exception as error:  # onnxruntime's errors share no base class
-        raise MilliwiseError(f"onnxruntime cannot run it ({_first_line(error)}): export the listener again") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return ascii(lines[0][:200])[1:-1] if lines else type(error).__name__
-
-
-def _check_runtime(minimum: str) -> None:
-    def numbers(version: str) -> list[int]:
-        return [int(part) for part in version.split(".") if part.isdecimal()]
-
-    if numbers(onnxruntime.__version__) < numbers(minimum):
-        raise MilliwiseError(
-            f"it needs onnxruntime {minimum}, this is {onnxruntime.__version__}: pip install -U onnxruntime"
-        )
+        raise MilliwiseError(f"onnxruntime cannot run it ({first_line(error)}): export the listener again") from None
 
 
 def _check_contract(model: Model, metadata: ListenerMetadata) -> None:
     """Compare what the file declares with its metadata, clause by clause, before anything is allocated."""
     for tensors in (model.inputs, model.outputs):
-        _check_total(tensors)
+        check_total(tensors)
     hop, labels = metadata.hop_samples, len(metadata.labels)
-    _check_tensor(model.inputs, "audio", Tensor("float32", (1, hop)))
-    _check_tensor(model.outputs, "scores", Tensor("float32", (1, labels)))
+    check_tensor(model.inputs, "audio", Tensor("float32", (1, hop)))
+    check_tensor(model.outputs, "scores", Tensor("float32", (1, labels)))
     if "mode" in model.outputs:
-        _check_tensor(model.outputs, "mode", Tensor("int64", (1,)))
+        check_tensor(model.outputs, "mode", Tensor("int64", (1,)))
     for name, state in metadata.states.items():
         declared = Tensor(state["dtype"], tuple(state["shape"]))
-        _check_tensor(model.inputs, IN + name, declared)
-        _check_tensor(model.outputs, OUT + name, declared)
+        check_tensor(model.inputs, IN + name, declared)
+        check_tensor(model.outputs, OUT + name, declared)
     extra = sorted(set(model.inputs) - {"audio"} - {IN + name for name in metadata.states})
     if extra:
         raise MilliwiseError(f"its input {extra[0][:60]!a} is not in its metadata: export the listener again")
-
-
-def _check_total(tensors: dict[str, Tensor]) -> None:
-    total = 0
-    for name, tensor in tensors.items():
-        sizes = [size for size in tensor.shape if size is not None]
-        if len(sizes) < len(tensor.shape) or tensor.dtype not in ITEM_BYTES:
-            raise MilliwiseError(f"{name[:60]!a} is {tensor.dtype} {list(tensor.shape)}; a listener's shapes are fixed")
-        total += math.prod(sizes) * ITEM_BYTES[tensor.dtype]
-    if total > MAX_STATE_BYTES:
-        raise MilliwiseError(
-            f"its states take {total} bytes, more than {MAX_STATE_BYTES}: it is not a listener of ours"
-        )
-
-
-def _check_tensor(tensors: dict[str, Tensor], name: str, expected: Tensor) -> None:
-    seen = tensors.get(name)
-    if seen != expected:
-        has = f"{seen.dtype} {list(seen.shape)}" if seen else "missing"
-        raise MilliwiseError(
-            f"its {name[:60]!a} is {has}, not {expected.dtype} {list(expected.shape)}: export the listener again"
-        )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
 from exporters.front_end import write_log_mel
@@ -22,7 +22,7 @@ from exporters.graph_writer import OPSET, GraphWriter, Value
 from exporters.traced import OWN_WRITER, write_traced
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel, log_mel_of
-from toolkit.layers import CausalConv, RecentColumns, WindowHead
+from toolkit.layers import CausalConv, RecentColumns, WindowHead, WindowMean
 from toolkit.supernet import SuperNetwork
 
 IR_VERSION = 8
@@ -107,11 +107,11 @@ def _causal_conv(module: CausalConv, writer: GraphWriter, value: Value, scope: s
     (kernel_bands, kernel_columns), (stride_bands, stride_columns) = conv.kernel_size, conv.stride
     padding = int(conv.padding[0])
     bands, columns = value.shape[2], value.shape[3]
-    if columns % stride_columns:
+    inputs = writer.remember(scope, value, module.cached_columns, axis=3)
+    if (inputs.shape[3] - kernel_columns) % stride_columns:
         raise MilliwiseError(
             f"{columns} columns a hop do not divide by the stride {stride_columns} at {scope!r}: change the hop"
         )
-    inputs = writer.remember(scope, value, module.cached_columns, axis=3)
     weight, bias = folded(module)
     output = writer.node(
         "Conv",
@@ -121,7 +121,8 @@ def _causal_conv(module: CausalConv, writer: GraphWriter, value: Value, scope: s
         pads=[padding, 0, padding, 0],
         group=conv.groups,
     )
-    shape = (1, conv.out_channels, (bands + 2 * padding - kernel_bands) // stride_bands + 1, columns // stride_columns)
+    columns = (inputs.shape[3] - kernel_columns) // stride_columns + 1
+    shape = (1, conv.out_channels, (bands + 2 * padding - kernel_bands) // stride_bands + 1, columns)
     return Value(writer.node("Relu", [output]) if module.relu else output, shape)
 
 
@@ -135,14 +136,34 @@ def _recent_columns(module: RecentColumns, writer: GraphWriter, value: Value, sc
     return writer.remember("columns", value, module.window_columns - module.hop_columns, axis=3)
 
 
+def _mean(writer: GraphWriter, value: Value, window_columns: int, name: str) -> str:
+    """The mean of the last of these columns, [1, channels, 1, 1]."""
+    last = value.name
+    if value.shape[3] > window_columns:
+        last = writer.last(last, window_columns, 3, f"{name}_columns")
+    return writer.node("GlobalAveragePool", [last])
+
+
+@write.register
+def _window_mean(module: WindowMean, writer: GraphWriter, value: Value, scope: str) -> Value:
+    _require_forward(module, WindowMean, scope)
+    before = max(0, module.window_columns - module.hop_columns)
+    window = writer.remember(scope, value, before, axis=3)
+    if value.shape[2] != 1 or window.shape[3] != before + module.hop_columns:
+        raise MilliwiseError(
+            f"{value.shape[2]} bands of {value.shape[3]} columns at {scope!r}: a mean is of one band and of hops of "
+            f"{module.hop_columns} columns"
+        )
+    return Value(_mean(writer, window, module.window_columns, scope), (1, value.shape[1], 1, 1))
+
+
 @write.register
 def _window_head(module: WindowHead, writer: GraphWriter, value: Value, scope: str) -> Value:
     _require_forward(module, WindowHead, scope)
     channels, columns = value.shape[1], value.shape[3]
-    window = writer.remember("window", value, max(0, module.window_columns - columns), axis=3).name
-    if columns > module.window_columns:
-        window = writer.last(window, module.window_columns, 3, "window")
-    mean = writer.node("Squeeze", [writer.node("GlobalAveragePool", [window]), writer.constant([2, 3], np.int64)])
+    window = writer.remember("window", value, max(0, module.window_columns - columns), axis=3)
+    mean = _mean(writer, window, module.window_columns, "window")
+    mean = writer.node("Squeeze", [mean, writer.constant([2, 3], np.int64)])
     weight = module.linear.weight.detach().cpu().numpy().T
     bias = module.linear.bias.detach().cpu().numpy()
     parameters = [writer.parameter(f"{scope}.weight", weight), writer.parameter(f"{scope}.bias", bias)]
@@ -178,19 +199,24 @@ def to_onnx(
     source = Value("audio" if hears else "features", input_shape)
     features = write(network.stem, writer, source, "stem")
 
-    def add(_node: str, values: Sequence[Value]) -> Value:
-        total = values[0]
-        for value in values[1:]:
-            if value.shape != total.shape:
-                raise MilliwiseError(f"edges into one node give {value.shape} and {total.shape}: they must agree")
-            total = Value(writer.node("Add", [total.name, value.name]), total.shape)
-        return total
-
     sink = network.walk(
-        network.graph.full, features, lambda edge, module, value: write(module, writer, value, edge.name), add
+        network.graph.full,
+        features,
+        lambda edge, module, value: write(module, writer, value, edge.name),
+        lambda _node, values: add_up(writer, values),
     )
     result = write(network.head, writer, sink, "head")
-    return _model(writer, source, _result(writer, source, result), ir)
+    return finished(writer, source, [_result(writer, source, result)], ir)
+
+
+def add_up(writer: GraphWriter, values: Sequence[Value]) -> Value:
+    """The sum of values of one shape, added in order."""
+    total = values[0]
+    for value in values[1:]:
+        if value.shape != total.shape:
+            raise MilliwiseError(f"edges into one node give {value.shape} and {total.shape}: they must agree")
+        total = Value(writer.node("Add", [total.name, value.name]), total.shape)
+    return total
 
 
 def _result(writer: GraphWriter, source: Value, head: Value) -> Value:
@@ -204,17 +230,23 @@ def _result(writer: GraphWriter, source: Value, head: Value) -> Value:
     return Value(writer.node("Softmax", [logits], "scores", axis=1), shape)
 
 
-def _model(writer: GraphWriter, source: Value, result: Value, ir: int) -> onnx.ModelProto:
+def finished(writer: GraphWriter, source: Value, results: Sequence[Value], ir: int) -> onnx.ModelProto:
+    """The model with everything collected, its states beside `source` and `results`; of these, `mode` is int64."""
+
     def info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+        kind = TensorProto.INT64 if name == "mode" else TensorProto.FLOAT
+        return helper.make_tensor_value_info(name, kind, list(shape))
 
     states = writer.states.items()
     graph = helper.make_graph(
         writer.nodes,
         "milliwise",
         [info(source.name, source.shape), *(info(f"state_in_{name}", shape) for name, shape in states)],
-        [info(result.name, result.shape), *(info(f"state_out_{name}", shape) for name, shape in states)],
-        [numpy_helper.from_array(array, name) for name, array in writer.initializers.items()],
+        [
+            *(info(result.name, result.shape) for result in results),
+            *(info(f"state_out_{name}", shape) for name, shape in states),
+        ],
+        writer.tensors(),
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", writer.opset)], producer_name="milliwise")
     model.ir_version = ir

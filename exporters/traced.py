@@ -126,7 +126,7 @@ def _splice(graph: onnx.GraphProto, writer: GraphWriter, value: str, scope: str,
 
 
 def _append(node: onnx.NodeProto, writer: GraphWriter, names: dict[str, str]) -> None:
-    stem = f"{node.op_type.lower()}_{len(writer.nodes)}"
+    stem = writer.fresh(node.op_type)
     for index, output in enumerate(node.output):
         if output:
             names[output] = f"{stem}_{index}" if index else stem

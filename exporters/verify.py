@@ -52,10 +52,7 @@ def verify(path: Path, network: SuperNetwork, hops: int = STREAM_HOPS) -> Verifi
         MilliwiseError: a check fails; the message says which and by how much.
     """
     model = onnx.load(path)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise MilliwiseError(f"the exported graph is not valid ONNX ({error}): please report this network") from None
+    check_valid(model)
     counted = check_initializers(model, network)
     listener = Listener.open(path)
     hop = listener.hop_samples
@@ -78,7 +75,7 @@ def verify(path: Path, network: SuperNetwork, hops: int = STREAM_HOPS) -> Verifi
             raise MilliwiseError(
                 f"export refused: {what} by {value:.2g}, more than {limit:g}; please report this network"
             )
-    _check_silence(listener)
+    check_silence(listener)
     return Verification(scores, features, stream, hops // 4 * 4, counted)
 
 
@@ -168,7 +165,24 @@ def _feature_difference(network: SuperNetwork, hop: int) -> float:
     return worst
 
 
-def _check_silence(listener: Listener) -> None:
+def check_valid(model: onnx.ModelProto) -> None:
+    """Whether onnx's own checker passes it.
+
+    Raises:
+        MilliwiseError: it does not; with its reason.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise MilliwiseError(f"the exported graph is not valid ONNX ({error}): please report this network") from None
+
+
+def check_silence(listener: Listener) -> None:
+    """Whether digital silence is heard as silence from the first hop.
+
+    Raises:
+        MilliwiseError: it is not; with the label.
+    """
     heard = stream(listener, np.zeros(20 * listener.hop_samples, np.float32)).argmax(1)
     if heard.any():
         label = listener.labels[int(heard[heard != 0][0])]

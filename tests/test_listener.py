@@ -264,6 +264,27 @@ def test_reset_forgets(tmp_path: Path) -> None:
     np.testing.assert_array_equal(listener.push(silence).probabilities, first)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_hop_that_holds_no_numbers_leaves_no_trace(value: float, tmp_path: Path) -> None:
+    listener, other = (Listener.open(write(tmp_path / "tiny.onnx")) for _ in range(2))
+    spoilt = tone(0.2, [(0, 0.2)])
+    spoilt[7] = value
+    listener.push(tone(0.2, [(0, 0.2)]))
+    other.push(tone(0.2, [(0, 0.2)]))
+    with pytest.raises(MilliwiseError, match="not numbers"):
+        listener.push(spoilt)
+    silence = np.zeros(HOP, np.float32)
+    np.testing.assert_array_equal(listener.push(silence).probabilities, other.push(silence).probabilities)
+
+
+def test_scores_are_not_written_over_by_the_next_hop(tmp_path: Path) -> None:
+    listener = Listener.open(write(tmp_path / "tiny.onnx"))
+    quiet = listener.push(np.zeros(HOP, np.float32)).probabilities
+    kept = quiet.copy()
+    listener.push(np.ones(HOP, np.float32))
+    np.testing.assert_array_equal(quiet, kept)
+
+
 def test_an_adaptive_listener_says_its_mode(tmp_path: Path) -> None:
     listener = Listener.open(write(tmp_path / "mode.onnx", model(mode=True)))
     assert [listener.push(np.full(HOP, level, np.float32)).mode for level in (0, 1)] == [0, 1]

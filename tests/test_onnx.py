@@ -21,7 +21,7 @@ from exporters.onnx import state_shapes, to_onnx, with_properties
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
 from toolkit.graph import Edge, Graph
-from toolkit.layers import CausalConv, WindowHead
+from toolkit.layers import CausalConv, WindowHead, WindowMean
 from toolkit.supernet import SuperNetwork
 
 HOP = 3200
@@ -115,6 +115,24 @@ def test_nothing_of_a_dead_edge_is_left() -> None:
     assert sum(node.op_type == "Conv" for node in model.graph.node) == sum(
         isinstance(module, CausalConv) for name in network.graph.full for module in whole.operations[name].modules()
     )
+
+
+@pytest.mark.parametrize(("window", "hop"), [(5, 2), (6, 2), (2, 2), (2, 5), (1, 1)])
+def test_a_mean_over_hops_is_torchs(window: int, hop: int) -> None:
+    network = network_of(WindowMean(window, hop))
+    model = to_onnx(network, (1, 3, 1, hop))
+    onnx.checker.check_model(model, full_check=True)
+    assert [state["shape"] for state in state_shapes(model).values()] == [[1, 3, 1, window - hop]] * (window > hop)
+    inputs = torch.randn(1, 3, 1, 7 * hop)
+    rows = exported.streamed(with_properties(model, {}), inputs.numpy(), hop, 3, "features")
+    seen = np.concatenate([row[0] for row in rows], 3)
+    np.testing.assert_allclose(seen, network(inputs).numpy(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 3), (1, 3, 2, 2)])
+def test_a_mean_of_other_columns_or_of_bands_is_not_exported(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MilliwiseError, match=rf"{shape[2]} bands of {shape[3]} columns at 'only'"):
+        to_onnx(network_of(WindowMean(4, 2)), shape)
 
 
 def test_the_states_are_the_caches() -> None:
