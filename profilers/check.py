@@ -66,10 +66,14 @@ def check_budget(
             Without one every gap is a whole hop.
 
     Raises:
-        MilliwiseError: the budget is not one of time, or there are too few calls for its bound.
+        MilliwiseError: the budget is not one of time or is a mean, or there are too few calls for its bound.
     """
     if budget.metric != "latency_ms":
         raise MilliwiseError(f"the budget {budget} is not one of time: check takes milliseconds, such as '2 ms'")
+    if budget.statistic == "mean":
+        raise MilliwiseError(
+            f"a budget of {budget} depends on what is heard: check a p95, or milliwise score the listener"
+        )
     upper_quantile_rank(calls, SHARES[budget.statistic])  # too few calls are refused before any is made
     gap_ms = float(hop_ms) if profile is None else min(profile.latency.shortened_gap_ms, hop_ms)
     to_hop = Line(0.0, 1.0) if profile is None or gap_ms >= hop_ms else profile.latency.shortened

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from toolkit.cli import FILE, json_option, report
+from toolkit.errors import MilliwiseError
 
 on_option = click.option(
     "--on", "target", default=None, help="Where to measure: local or ssh://HOST. The default is the profile's target."
@@ -43,6 +44,11 @@ def check(
     from toolkit.budget import Budget
 
     limit = Budget.parse(budget)
+    if model.is_dir():
+        raise MilliwiseError(
+            f"{model} is a folder, and only a single file is timed: check what `milliwise export --control if` writes "
+            "of the same run, whose modes a bundle has"
+        )
     listener = Listener.open(model)
     where = parse_target(target or own_target(listener.metadata.device))
     hop = hop_ms or round(1000 * listener.hop_samples / listener.rate)
@@ -60,13 +66,13 @@ def check(
 
 @click.command()
 @click.argument("run", type=FILE)
-@click.option("-o", "output", type=FILE, required=True, help="The ONNX file to write.")
+@click.option("-o", "output", type=FILE, required=True, help="The ONNX file to write; for a bundle, the folder.")
 @click.option(
     "--control",
-    type=click.Choice(["static"]),
-    default="static",
-    show_default=True,
-    help="How the network is chosen while it runs.",
+    type=click.Choice(["static", "if", "bundle"]),
+    help="How the network is chosen while it runs: static is one network; if, the default of an adaptive run, has all "
+    "modes in one file, of which it runs what its controller chose; bundle is a folder of files without conditions, of "
+    "which `milliwise stream` runs what the controller chose.",
 )
 @click.option("--opset", default=17, show_default=True, type=click.IntRange(17, 21), help="ONNX operator set.")
 @click.option("--ir", default=8, show_default=True, type=click.IntRange(8, 10), help="ONNX file version.")
@@ -83,7 +89,7 @@ def export(
     context: click.Context,
     run: Path,
     output: Path,
-    control: str,
+    control: str | None,
     opset: int,
     ir: int,
     space: str | None,
@@ -94,7 +100,7 @@ def export(
     """Write the network a search chose as one verified ONNX file, and measure it (exit code 1 if over budget)."""
     from profilers.export import export_run
 
-    result = export_run(run, output, opset=opset, ir=ir, space=space, on=target, calls=calls)
+    result = export_run(run, output, control=control, opset=opset, ir=ir, space=space, on=target, calls=calls)
     kept = {True: "kept", False: "NOT kept", None: "not measured: its target cannot be reached"}[result["budget_kept"]]
     found = result["measured"]
     times = "" if found is None else f"p95 {found['p95_ms']:.3f} ms (95 % sure: at most {found['p95_upper_ms']:.3f}); "

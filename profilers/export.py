@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy
-import onnx
-import onnxruntime
-import torch
-
-from exporters.metadata import ListenerMetadata, default_decision
-from exporters.onnx import IR_VERSION, MIN_ONNXRUNTIME, OPSET, state_shapes, to_onnx, with_properties
+from exporters.adaptive_bundle import require_bundle_place
+from exporters.onnx import IR_VERSION, OPSET, to_onnx, with_properties
 from exporters.verify import Verification, verify
-from profilers.check import Check, check_budget, require_same_machine
+from profilers.check import Check, require_same_machine
 from profilers.clock import CHECK_CALLS
-from profilers.device import identity
-from profilers.target import LocalTarget, parse_target
+from profilers.export_adaptive import export_adaptive, export_bundle
+from profilers.listener_metadata import listener_metadata
+from profilers.measured_file import measured_on
+from profilers.target import LocalTarget
 from toolkit.budget import Budget
 from toolkit.costs import price
-from toolkit.errors import MilliwiseError, Unreachable
+from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import require_writable, write_file
 from toolkit.profile import DeviceProfile
@@ -35,6 +31,7 @@ def export_run(
     folder: Path,
     output: Path,
     *,
+    control: str | None = None,
     opset: int = OPSET,
     ir: int = IR_VERSION,
     space: str | None = None,
@@ -45,6 +42,8 @@ def export_run(
 
     Args:
         folder: the run folder, with the device profile of the search in it.
+        control: how the network is chosen while it runs: `static`, or of an adaptive run `if`, its default, or `bundle`
+            (then `output` is a folder).
         space: the search space of the run, where that is none of milliwise's own: the file or module of the user's.
         on: target to measure on instead of the profile's.
         calls: in the measurement.
@@ -58,22 +57,40 @@ def export_run(
     """
     own = None if space is None else find_space(space)
     selected, profile = _opened(folder, own)
-    budget = Budget.parse(str(selected.facts.get("budget")))
-    require_writable(output)
+    Budget.parse(str(selected.facts.get("budget")))
+    (require_bundle_place if control == "bundle" else require_writable)(output)
     if (on or profile.target) == "local":
         require_same_machine(profile, LocalTarget())
-    network = selected.network
+    if selected.adaptive is None and control not in (None, "static"):
+        raise MilliwiseError(f"run {folder} has one network: --control {control} is for what --strategy sanas finds")
+    if selected.adaptive is not None and control == "bundle":
+        return export_bundle(selected, selected.adaptive, profile, output, opset=opset, ir=ir)
+    if selected.adaptive is not None and control != "static":
+        return export_adaptive(selected, selected.adaptive, profile, output, opset=opset, ir=ir, on=on, calls=calls)
+    return _export_static(selected, profile, own, output, opset=opset, ir=ir, on=on, calls=calls)
+
+
+def _export_static(
+    selected: Selected, profile: DeviceProfile, own: Space | None, output: Path, *,
+    opset: int, ir: int, on: str | None, calls: int,
+) -> dict[str, Any]:  # fmt: skip
+    network, budget = selected.network, Budget.parse(str(selected.facts["budget"]))
     rate_hz = front_end_of(network.stem, selected.facts["space"]).rate_hz
     model = to_onnx(network, (1, selected.hop_ms * rate_hz // 1000), opset, ir)
+    predicted_ms = _predicted_ms(selected, profile)
     checked: list[Check | None] = []
     verified: list[Verification] = []
 
+    def described(measured: Check | None) -> bytes:
+        found = listener_metadata(selected, model, measured, profile, predicted_ms)
+        return with_properties(model, found.to_properties())
+
     def write(aside: Path) -> None:
         """Verify first: measuring takes longer, and writes its figures into the same file."""
-        aside.write_bytes(with_properties(model, _metadata(selected, model, None, profile).to_properties()))
+        aside.write_bytes(described(None))
         verified.append(verify(aside, network))
         checked.append(_measured(aside.read_bytes(), budget, selected, profile, on, calls))
-        aside.write_bytes(with_properties(model, _metadata(selected, model, checked[0], profile).to_properties()))
+        aside.write_bytes(described(checked[0]))
 
     write_file(output, write)
     measured = checked[0]
@@ -82,7 +99,7 @@ def export_run(
         "bytes": output.stat().st_size,
         "max_abs_diff": verified[0].max_abs_diff,
         "verified": asdict(verified[0]),
-        "predicted_ms": _predicted_ms(selected, profile),
+        "predicted_ms": predicted_ms,
         "measured_p50_ms": measured and measured.p50_ms,
         "measured_p95_ms": measured and measured.p95_ms,
         "measured": measured and measured.facts(),
@@ -109,6 +126,8 @@ def _is_kept(
     budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None, own: Space | None
 ) -> bool | None:
     """As measured, for a budget of time; as counted, for another."""
+    if budget.statistic == "mean":
+        return None if measured is None else measured.p50_ms <= budget.limit
     if budget.metric == "latency_ms":
         return None if measured is None else measured.kept
     space = own or built_in_space(selected.facts["space"], "the run")
@@ -118,6 +137,7 @@ def _is_kept(
 
 def _predicted_ms(selected: Selected, profile: DeviceProfile) -> float:
     statistic = Budget.parse(str(selected.facts["budget"])).statistic or "p95"
+    statistic = "p50" if statistic == "mean" else statistic  # of a network that does not change
     graph = selected.network.graph
     return profile.paced_ms(graph, graph.full, statistic)
 
@@ -126,79 +146,11 @@ def _measured(
     content: bytes, budget: Budget, selected: Selected, profile: DeviceProfile, on: str | None, calls: int
 ) -> Check | None:
     """Measured; and where this and the search's own measurement of the network disagree, a third one decides."""
-    found = _measure(content, budget, selected.hop_ms, profile, on, calls)
+    found = measured_on(content, budget, selected.hop_ms, profile, on, calls)
     before = selected.facts.get("measured")
     if found is None or found.kept or not (isinstance(before, dict) and before.get("kept") is True):
         return found
-    third = _measure(content, budget, selected.hop_ms, profile, on, calls)
+    third = measured_on(content, budget, selected.hop_ms, profile, on, calls)
     if third is None:
         return found
     return replace(third, attempts=found.attempts + third.attempts, first_upper_ms=found.upper_ms)
-
-
-def _measure(
-    content: bytes, budget: Budget, hop_ms: int, profile: DeviceProfile, on: str | None, calls: int
-) -> Check | None:
-    """Paced latency on the target, also when the budget is not one of time; None when it cannot be reached."""
-    limit = budget if budget.metric == "latency_ms" else Budget.parse(f"{hop_ms} ms")
-    options: dict[str, Any] = {"hop_ms": hop_ms, "calls": calls, "threads": profile.threads, "profile": profile}
-    try:
-        target = parse_target(on or profile.target)
-        if target.name != "local":
-            require_same_machine(profile, target)
-        return check_budget(content, limit, target, title="measuring the exported file", **options)
-    except Unreachable:
-        if on is None:  # the profile's own: what it predicts holds, the listener is only not measured
-            return None
-        raise
-
-
-def _metadata(
-    selected: Selected,
-    model: onnx.ModelProto,
-    measured: Check | None,
-    profile: DeviceProfile,
-) -> ListenerMetadata:
-    front_end = front_end_of(selected.network.stem, selected.facts["space"])
-    times = None
-    if measured is not None:
-        times = {
-            "p50": measured.p50_ms,
-            "p95": measured.p95_ms,
-            "p99": measured.p99_ms,
-            "hop_ms": float(measured.hop_ms),
-        }
-    return ListenerMetadata(
-        labels=list(selected.labels),
-        hop_samples=selected.hop_ms * front_end.rate_hz // 1000,
-        states=state_shapes(model),
-        front_end=front_end.describe(),
-        front_end_sha256=front_end.sha256(),
-        sample_rate_hz=front_end.rate_hz,
-        decision=selected.facts.get("decision", default_decision(selected.hop_ms)),  # refused below if it is none
-        budget=str(selected.facts["budget"]),
-        predicted_ms=_predicted_ms(selected, profile),
-        measured_ms=times,
-        device={
-            **profile.fingerprint,
-            "target": profile.target,
-            "threads": profile.threads,
-            "identity": identity(profile.fingerprint),
-        },
-        versions={
-            "milliwise": _own_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "numpy": numpy.__version__,
-            "python": platform.python_version(),
-        },
-        seed=selected.facts.get("seed", 0),
-        min_onnxruntime=MIN_ONNXRUNTIME,
-    )
-
-
-def _own_version() -> str:
-    from importlib.metadata import version
-
-    return version("milliwise")

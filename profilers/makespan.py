@@ -109,7 +109,9 @@ def _calibrate(bench: Bench, networks: Sequence[tuple[Operation, ...]]) -> Paral
     )
     shared = {model.list_schedule(work, bench.workers) for work in networks}
     plans = sorted((plan for plan in shared if plan.used > 1), key=lambda plan: len(plan.operations))
-    return with_sharing(model, bench.run(plans, f"timing networks shared by {bench.workers} workers")) if plans else model
+    return (
+        with_sharing(model, bench.run(plans, f"timing networks shared by {bench.workers} workers")) if plans else model
+    )
 
 
 def with_sharing(model: ParallelModel, runs: Sequence[Run]) -> ParallelModel:

@@ -8,7 +8,7 @@ import toy
 
 from kws_demo.candidate import Candidate, load_candidates, next_to_measure, prediction_error, save_candidates
 from kws_demo.measure import measure_candidate
-from profilers import export
+from profilers import export, measured_file
 from profilers.bundle import BundleTarget
 from profilers.check import Check
 from toolkit.budget import Budget
@@ -76,7 +76,7 @@ def test_a_third_measurement_decides_between_search_and_export(
         assert upper is not None, "measured once too often"
         return Check(0.5, 0.6, upper, 0.9, upper, 400, 200, "1 ms", upper <= 1.0, False)
 
-    monkeypatch.setattr(export, "check_budget", measured)
+    monkeypatch.setattr(measured_file, "check_budget", measured)
     facts = {} if searched is None else {"measured": {"kept": searched}}
     selected = Selected(network(), frozenset(), ("_silence_", "_unknown_", "a"), 200, facts)
     found = export._measured(b"", Budget.parse("1 ms"), selected, profile(), None, 400)

@@ -18,7 +18,7 @@ from tiny_listener import metadata, model, write
 from exporters.listener import Listener
 from kws_demo.candidate import Candidate
 from kws_demo.measure import measure_candidate
-from profilers import export
+from profilers import measured_file
 from profilers.check import own_target
 from profilers.device import fingerprint, identity
 from profilers.ssh import SshTarget
@@ -174,7 +174,7 @@ def test_an_export_goes_without_a_device_that_is_away_and_with_no_other_fault(de
     made = profile_of(away(device))
 
     def measured(on: str | None = None, content: bytes = FILES["a.onnx"], calls: int = 60) -> object:
-        return export._measure(content, Budget.parse("200 ms"), 200, made, on, calls)
+        return measured_file.measured_on(content, Budget.parse("200 ms"), 200, made, on, calls)
 
     assert measured() is None
     with pytest.raises(MilliwiseError, match="refuses the connection"):  # it was asked for by name
