@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kws_demo.train import Speech
+from toolkit.adaptive import Network
 from toolkit.layers import WindowHead
-from toolkit.supernet import SuperNetwork
 
 PULL = 0.02  # on the bias: few clips do not move it far
 ACCEPTED = 0.05  # of the unknown clips, by the threshold that a listener is given
@@ -45,7 +45,7 @@ class Calibration:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.__dict__.items()}
 
 
-def calibrate(network: SuperNetwork, speech: Speech, average_hops: int) -> Calibration:
+def calibrate(network: Network, speech: Speech, average_hops: int) -> Calibration:
     """Fold a calibration into the last layer of a listener, and find its threshold.
 
     Args:

@@ -37,8 +37,13 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     type=click.IntRange(30, 100_000),
     help="Synthetic clips a word.",
 )
-@click.option("--strategy", default="bsn", show_default=True, help="bsn or uniform.")
-@click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn; found by itself unless given.")
+@click.option(
+    "--strategy",
+    default="bsn",
+    show_default=True,
+    help="bsn or uniform; or sanas: a network chosen anew at every hop, with a budget such as '1 ms mean'.",
+)
+@click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn or sanas; found by itself unless given.")
 @click.option(
     "--minutes",
     default=10.0,
@@ -77,12 +82,12 @@ def search(
     **arguments: Any,
 ) -> None:
     """Find the network of SPACE that hears best within a budget on the profiled device (exit code 1: not kept)."""
+    from kws_demo.adaptive_search import run_adaptive_search
     from kws_demo.record import check_added
     from kws_demo.search import run_search
     from kws_demo.settings import Settings
     from toolkit.budget import Budget
     from toolkit.profile import DeviceProfile
-    from toolkit.spaces import SPACES
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
     findings = check_added(Path(settings.add)) if settings.add is not None else []
@@ -90,6 +95,11 @@ def search(
         click.echo(line, err=True)
     if len(findings) > MOST_FINDINGS:
         click.echo(f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}", err=True)
+    if settings.strategy == "sanas":
+        _report_adaptive(
+            context, run_adaptive_search(settings, DeviceProfile.load(profile_file), output, resume), output, as_json
+        )
+        return
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
     measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
     timed = Budget.parse(run["budget"]).metric == "latency_ms"
@@ -113,8 +123,46 @@ def search(
         result,
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
         f"{said}; right for {100 * result['accuracy']:.1f} % "
-        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. Next: milliwise export {output} -o listener.onnx"
-        + ("" if run["space"] in SPACES else f" --space {shlex.quote(run['space'])}"),
+        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
+    )
+    context.exit(0 if kept else 1)
+
+
+def _next(run: dict[str, Any], output: Path) -> str:
+    from toolkit.spaces import SPACES
+
+    space = "" if run["space"] in SPACES else f" --space {shlex.quote(run['space'])}"
+    return f"Next: milliwise export {output} -o listener.onnx{space}"
+
+
+def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, as_json: bool) -> None:
+    """What a search for an adaptive listener found; exit code 1 if its mean is over the budget."""
+    from toolkit.budget import Budget
+
+    streams, budget = run["streams"], Budget.parse(run["budget"])
+    kept = streams["mean_ms"] <= budget.limit
+    result = {
+        "run": str(output),
+        "strategy": run["strategy"],
+        "predicted_ms": streams["mean_ms"],
+        "measured_p95_ms": None,
+        "budget_kept": kept,
+        "accuracy": run["accuracy"]["test"],
+        "accuracy_error": run["accuracy"]["test_error"],
+        "between_words": run["accuracy"]["between_words"],
+        "live_edges": run["kept"],
+        "modes": run["modes"],
+        "streams": streams,
+        "pareto": [],
+        "seconds": run["seconds"],
+    }
+    dearest = max(run["modes"]["named_ms"].values())
+    report(
+        as_json,
+        result,
+        f"{output}: {streams['mean_ms']:.3g} ms a hop on average ({dearest:.3g} at most) for {budget}, "
+        f"{'kept' if kept else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % (± "
+        f"{100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
     )
     context.exit(0 if kept else 1)
 
@@ -184,7 +232,7 @@ def bench(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening, profile.
+    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening, profile, adaptive.
 
     Exit code 1: one was missed.
     """

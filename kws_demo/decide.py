@@ -123,6 +123,22 @@ def check_thresholds(thresholds: Mapping[str, float], labels: Sequence[str]) -> 
             raise MilliwiseError(f"the threshold of {word!a} is {value!a:.60}; it must be a number from 0 to 1")
 
 
+def never_found(thresholds: Mapping[str, float]) -> list[str]:
+    """The keywords of a decider's thresholds that nobody can say: no score exceeds 1.
+
+    Raises:
+        MilliwiseError: all of them.
+    """
+    keywords = [label for label in thresholds if is_keyword(label)]
+    never = [word for word in keywords if thresholds[word] >= 1]
+    if never == keywords:
+        raise MilliwiseError(
+            "no keyword would ever be found: a score has to exceed the threshold, which is 1, and none is above 1;"
+            " choose a threshold below 1, such as 0.7"
+        )
+    return never
+
+
 def _check_hop(settings: Decision, hop_ms: float) -> None:
     """Refuse settings with which `update` waits for ever."""
     average, hops = f"an average of {settings.average_ms:g} ms", math.floor(settings.average_ms / hop_ms)

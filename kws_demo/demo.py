@@ -193,5 +193,17 @@ def stream_and_record(
         ],
         "truth": truth,
         "threshold": decision.threshold,
+        **_modes(listener, hops),
         **{key: value for key, value in asdict(summary).items() if key in ("ms_per_second", "p99_ms", "hops", "late")},
+    }
+
+
+def _modes(listener: Listener, hops: Sequence[Hop]) -> dict[str, Any]:
+    """Of an adaptive listener, the mode of every hop by its name, and what it took."""
+    names = [mode["name"] for mode in listener.metadata.modes]
+    if not names:
+        return {}
+    return {
+        "modes": [names[hop.scores.mode] for hop in hops if hop.scores.mode is not None],
+        "ms": [round(hop.scores.elapsed_ms, 4) for hop in hops],
     }

@@ -13,6 +13,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 SILENT_DB = -90.0
+FULL_SCALE = 32767 / 32768  # the highest value of 16 bits
 REDRAW_SECONDS = 0.08
 CLEAR = "\r\x1b[2K"
 SPARE_COLUMNS = 3  # for the ^C or ^Z that a terminal echoes behind the line, which must not wrap it
@@ -30,12 +31,20 @@ class Reading(NamedTuple):
     late: int
     overflows: int
     mode: str | None = None  # which mode of an adaptive model ran
+    why: str | None = None  # and why that one
+    average_ms: float | None = None  # of the hops of the last minute: if there is a budget for that, not for each hop
+    is_clipped: bool = False  # the input
 
 
 def level_db(block: np.ndarray) -> float:
     """The root mean square of float samples in -1..1 as dB against full scale, at least -90."""
     power = float(np.mean(np.square(block, dtype=np.float64))) if len(block) else 0.0
     return max(SILENT_DB, 10 * math.log10(power)) if power > 0 else SILENT_DB
+
+
+def is_clipped(block: np.ndarray) -> bool:
+    """Whether samples of an input in -1..1 are at full scale: three of them, for one may just be loud."""
+    return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) >= 3
 
 
 def bar(share: float, width: int, mark: float | None = None) -> str:
@@ -49,12 +58,15 @@ def bar(share: float, width: int, mark: float | None = None) -> str:
 
 def render(reading: Reading, columns: int = 100) -> str:
     """One line of at most `columns` cells of a terminal; the score bar is what gives way on a narrow terminal."""
-    level = f"{reading.level_db:4.0f} dB {bar(1 - reading.level_db / SILENT_DB, 8)} "
-    over = "!" if reading.hop_ms > reading.budget_ms else " "
-    mode = f" {reading.mode}" if reading.mode else ""
+    clipped = "CLIPPED " if reading.is_clipped else ""
+    level = f"{reading.level_db:4.0f} dB {bar(1 - reading.level_db / SILENT_DB, 8)} {clipped}"
+    average = "" if reading.average_ms is None else f" ms, mean {reading.average_ms:.2f}"
+    over = "!" if (reading.hop_ms if reading.average_ms is None else reading.average_ms) > reading.budget_ms else " "
+    mode = f" {reading.mode}" + (f" ({reading.why})" if reading.why else "") if reading.mode else ""
     heard = "*" if reading.score > reading.threshold else " "
     name = f"{set_cell_size(reading.keyword, 12)} {reading.score:4.2f}{heard}"
-    cost = f" {reading.hop_ms:6.2f}/{reading.budget_ms:g} ms{over}{mode} late {reading.late} lost {reading.overflows}"
+    spent = f"{reading.hop_ms:6.2f}{average}/{reading.budget_ms:g} ms{over}"
+    cost = f" {spent}{mode} late {reading.late} lost {reading.overflows}"
     width = min(40, columns - sum(map(cell_len, (level, name, cost))) - 2)
     score = f"[{bar(reading.score, width, reading.threshold)}]" if width >= 4 else ""
     line = f"{level}{name}{score}{cost}"

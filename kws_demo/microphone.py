@@ -94,6 +94,8 @@ class Microphone:
         """
         self.device, self.hop, self.say, self.patience_s = device, hop, say, patience_s
         self.overflows = 0  # gaps in the audio: the sound card's own, those of a full ring, and times it was away
+        self.returns = 0  # times it was away and came back
+        self.invalid_samples = 0  # which were no numbers (NaN or infinity); zeros are heard in their place
         self._dropping = False  # inside a gap of a full ring
         self._ring: queue.Queue[np.ndarray] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
         self._stream: Any = None
@@ -177,8 +179,17 @@ class Microphone:
     def _chunks(self, first: np.ndarray) -> Iterator[np.ndarray]:
         chunk: np.ndarray | None = first
         while chunk is not None:
-            yield chunk.mean(axis=1)
+            yield self._valid(chunk).mean(axis=1)
             chunk = self._next_chunk()
+
+    def _valid(self, chunk: np.ndarray) -> np.ndarray:
+        """The samples [frames, channels] of a driver that works: one NaN would be remembered for ever."""
+        if np.isfinite(chunk).all():
+            return chunk
+        if not self.invalid_samples:
+            self.say(f"the microphone {self.name} gives samples that are not numbers: zeros are heard in their place")
+        self.invalid_samples += int(chunk.size - np.isfinite(chunk).sum())
+        return np.nan_to_num(chunk, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _next_chunk(self) -> np.ndarray | None:
         """None when no more come. Waits in naps: a process that was stopped (Ctrl-Z) has overslept one, not all."""
@@ -198,6 +209,7 @@ class Microphone:
         while time.monotonic() - begun < self.patience_s:
             if (chunk := self._retry()) is not None:
                 away_s = time.monotonic() - begun
+                self.returns += 1
                 self.say(f"the microphone {self.name} is back after {away_s:.0f} s: listening goes on")
                 return chunk
             time.sleep(RETRY_SECONDS)

@@ -15,7 +15,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, remove_file, require_writable, write_json
 from toolkit.profile import DeviceProfile
 
-ARGUMENTS_NAME = "arguments.json"
+ARGUMENTS_NAME, MODES_NAME = "arguments.json", "modes.json"
 
 
 class RunFolder:
@@ -54,7 +54,7 @@ class RunFolder:
         if self._resumed:
             return
         checkpoints = [path.name for path in self.path.glob("*.checkpoint")]
-        for name in ("run.json", "log.jsonl", CANDIDATES_NAME, "weights.safetensors", *checkpoints):
+        for name in ("run.json", "log.jsonl", CANDIDATES_NAME, "weights.safetensors", MODES_NAME, *checkpoints):
             remove_file(self.path / name)
         write_json(self.path / ARGUMENTS_NAME, self._arguments)
         self._profile.save(self.path / PROFILE_NAME)

@@ -26,10 +26,10 @@ from kws_demo.candidate import (
     prediction_error,
     save_candidates,
 )
-from kws_demo.data import SpeechData, load_data
+from kws_demo.data import SpeechData
 from kws_demo.measure import measure_candidate
 from kws_demo.run_folder import RunFolder
-from kws_demo.settings import Settings
+from kws_demo.settings import Settings, data_of
 from kws_demo.train import Speech, accuracy
 from profilers.check import require_same_machine
 from profilers.target import parse_target
@@ -113,16 +113,7 @@ class _Run:
     def load(self) -> None:
         """Read or make the data and build the super-network for its labels."""
         chosen = self.settings
-        paths = {name: None if (value := getattr(chosen, name)) is None else Path(value) for name in ("add", "noise")}
-        words = [] if chosen.words is None else [word.strip() for word in chosen.words.split(",")]
-        self.data: SpeechData = load_data(
-            chosen.data,
-            seed=chosen.seed,
-            words=words,
-            unknown=[Path(folder) for folder in chosen.unknown],
-            clips_per_word=chosen.clips_per_word,
-            **paths,
-        )
+        self.data: SpeechData = data_of(chosen)
         torch.manual_seed(chosen.seed)
         self.network: SuperNetwork = self.space.build(len(self.data.labels), self.profile.hop_ms)
         self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from profilers.clock import CHECK_CALLS
+
+if TYPE_CHECKING:
+    from kws_demo.data import SpeechData
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,22 @@ class Settings:
     def options(self) -> dict[str, Any]:
         """What the strategy takes beside price, limit and seed."""
         return {} if self.penalty is None else {"penalty": self.penalty}
+
+
+def data_of(settings: Settings) -> SpeechData:
+    """Read or make the data that these settings name.
+
+    Raises:
+        MilliwiseError: see `load_data`.
+    """
+    from kws_demo.data import load_data
+
+    paths = {name: None if (value := getattr(settings, name)) is None else Path(value) for name in ("add", "noise")}
+    return load_data(
+        settings.data,
+        seed=settings.seed,
+        words=[] if settings.words is None else [word.strip() for word in settings.words.split(",")],
+        unknown=[Path(folder) for folder in settings.unknown],
+        clips_per_word=settings.clips_per_word,
+        **paths,
+    )

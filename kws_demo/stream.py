@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import soundfile
 
 from exporters.listener import Listener, Scores
 from kws_demo.decide import Decider, Detection, Result, detection
+from kws_demo.dial import Dial, Ran
 from toolkit.errors import MilliwiseError
 from toolkit.files import write_bytes
 
@@ -31,6 +32,7 @@ class Hop(NamedTuple):
     result: Result
     late: int  # so far
     overflows: int  # so far
+    ran: Ran | None = None  # what an adaptive listener did, if a dial was given
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Summary:
     p99_ms: float  # of the processing of a hop, within 1 %
     seconds: float  # of audio
     interrupted: bool = False  # by Ctrl-C
+    modes: dict[str, int] | None = None  # hops in each mode of an adaptive listener
+    invalid_samples: int = 0  # that the source replaced: they were no numbers
 
 
 class Histogram:
@@ -73,12 +77,15 @@ class Tally:
 
     def __init__(self, hop_ms: float) -> None:
         self.hop_ms = hop_ms
+        self.modes: Counter[int] = Counter()
         self.hops = self.late = 0
         self.total_ms = 0.0
         self.histogram = Histogram()
 
-    def add(self, processing_ms: float, is_late: bool) -> None:
-        """Count one hop of audio and its processing."""
+    def add(self, processing_ms: float, is_late: bool, mode: int | None = None) -> None:
+        """Count one hop of audio, its processing and the mode that ran."""
+        if mode is not None:
+            self.modes[mode] += 1
         self.hops += 1
         self.late += is_late
         self.total_ms += processing_ms
@@ -123,8 +130,11 @@ def listen(
     on_detection: Callable[[Detection], None],
     on_hop: Callable[[Hop], None] | None = None,
     keeper: Keeper | None = None,
+    dial: Dial | None = None,
 ) -> Summary:
     """Listen to blocks float32 [hop_samples] until they end, or until Ctrl-C.
+
+    Where blocks have a gap in time before them (see `Live`), all is forgotten that was heard until then.
 
     A result belongs to the window that ends with the audio consumed so far, so a word at the very beginning has a
     negative `start_s`. After the last block a window of silence follows, so that the last word is decided too; it
@@ -133,16 +143,18 @@ def listen(
     Raises:
         MilliwiseError: the source or the listener fails.
     """
-    listener.reset()
-    decider.reset()
+    _start(listener, decider, dial)
     tally = Tally(1000 * listener.hop_samples / listener.rate)
     interrupted = False
     try:
         for count, (block, is_audio) in enumerate(_with_silence(blocks, listener), 1):
             begun = time.perf_counter()
+            if is_audio and _told(blocks, "after_gap"):
+                _start(listener, decider, dial)
             start_ms = count * tally.hop_ms - listener.metadata.window_ms
             scores = listener.push(block)
             result = decider.update(start_ms, scores.probabilities)
+            ran = _turn(listener, dial, scores)
             processing_ms = _since_ms(begun)
             if keeper is not None:
                 keeper.hear(block)
@@ -151,12 +163,13 @@ def listen(
                 if keeper is not None:
                     keeper.keep(found)
             if is_audio and on_hop is not None:
-                on_hop(Hop(block, scores, result, tally.late, _overflows(blocks)))
+                on_hop(Hop(block, scores, result, tally.late, _told(blocks, "overflows"), ran))
             if is_audio:
-                tally.add(processing_ms, is_late=_since_ms(begun) > tally.hop_ms)
+                tally.add(processing_ms, _since_ms(begun) > tally.hop_ms, scores.mode)
     except KeyboardInterrupt:
         interrupted = True
-    return tally.summary(_overflows(blocks), interrupted)
+    summary = tally.summary(_told(blocks, "overflows"), interrupted)
+    return replace(summary, modes=_named(listener, tally.modes), invalid_samples=_told(blocks, "invalid_samples"))
 
 
 def save(folder: Path, found: Detection, audio: np.ndarray, rate_hz: int) -> Path:
@@ -181,9 +194,38 @@ def _with_silence(blocks: Iterable[np.ndarray], listener: Listener) -> Iterator[
         yield silence, False
 
 
+def _start(listener: Listener, decider: Decider, dial: Dial | None) -> None:
+    """Nothing has been heard yet."""
+    listener.reset()
+    decider.reset()
+    if dial is not None:
+        dial.reset()
+        listener.set_dial(dial.values)
+
+
+def _turn(listener: Listener, dial: Dial | None, scores: Scores) -> Ran | None:
+    """Turn the dial for the next hop by what ran in this."""
+    if dial is None or scores.mode is None:
+        return None
+    ran = dial.ran(scores.mode, scores.elapsed_ms)
+    listener.set_dial(dial.values)
+    return ran
+
+
+def _named(listener: Listener, modes: Counter[int]) -> dict[str, int] | None:
+    """The hops of every mode the listener declares, and, by number, of those it does not; None if it has no modes."""
+    names = [str(mode["name"]) for mode in listener.metadata.modes]
+    counted = dict.fromkeys(names, 0)
+    for place, hops in sorted(modes.items()):
+        name = names[place] if 0 <= place < len(names) else str(place)
+        counted[name] = counted.get(name, 0) + hops
+    return counted or None
+
+
 def _since_ms(begun: float) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def _overflows(blocks: Iterable[np.ndarray]) -> int:
-    return int(getattr(blocks, "overflows", 0))
+def _told(blocks: Iterable[np.ndarray], what: str) -> int:
+    """A whole number that a source knows of itself, if it does."""
+    return int(getattr(blocks, what, 0))

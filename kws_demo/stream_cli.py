@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,11 +22,16 @@ if TYPE_CHECKING:  # these need onnxruntime or soundfile, which help must not wa
 
     from exporters.listener import Listener
     from kws_demo.decide import Decider, Detection
+    from kws_demo.dial import Dial
+    from kws_demo.live import Live
     from kws_demo.meter import Meter
     from kws_demo.stream import Hop, Summary
 
 JSON_LINES = "Print JSON lines on standard output: one for each detection, then a summary."
-BUDGET = "Milliseconds the meter shows each hop against, instead of the listener's own budget."
+BUDGET = (
+    "Of an adaptive listener: milliseconds a hop may take on average over any minute; its gates open less readily as"
+    " they run out. Of any other: what the meter shows each hop against, instead of the listener's own budget."
+)
 
 
 @click.command()
@@ -48,9 +53,9 @@ def stream(
 ) -> None:  # fmt: skip
     """Listen for keywords with the listener MODEL: from the microphone, a recording or standard input.
 
-    MODEL is an .onnx file or a listener that `milliwise models` lists; without one, the first of those listens. A line
-    for each keyword: `start_s` is the start, in the stream, of the one-second window it was heard in. A microphone that
-    is unplugged is waited for; Ctrl-C ends.
+    MODEL is an .onnx file, the folder of a bundle, or a listener that `milliwise models` lists; without one, the first
+    of those listens. A line for each keyword: `start_s` is the start, in the stream, of the one-second window it was
+    heard in. A microphone that is unplugged is waited for; Ctrl-C ends.
     """
     from exporters.listener import Listener
     from kws_demo.meter import Meter
@@ -65,15 +70,16 @@ def stream(
     if save_dir is not None:
         require_writable(save_dir / "clip.wav")
     listener = Listener.open(path)
-    decider = _decider(listener, threshold, thresholds)
-    if model is None:
-        click.echo(f"listening with the shipped listener {path.stem}: {', '.join(listener.labels[2:])}", err=True)
     meter = Meter()
     say = _say(meter)
+    decider = _decider(listener, threshold, thresholds, say)
+    dial = _dial(listener, budget_ms, say)
+    if model is None:
+        say(f"listening with the shipped listener {path.stem}: {', '.join(listener.labels[2:])}")
     keeper = None if save_dir is None else Keeper(save_dir, listener.rate, listener.hop_samples, say)
     with meter, _source(listener.hop_samples, device, wav, use_stdin, rate_hz, say) as blocks:
-        on_hop = _on_hop(meter, listener, decider, budget_ms)
-        summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, keeper)
+        on_hop = _on_hop(meter, listener, decider, budget_ms if dial is None else dial.budget_ms)
+        summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, keeper, dial)
     _report_summary(summary, as_json)
 
 
@@ -115,19 +121,47 @@ def _source(
             say(note)
         return nullcontext(blocks)
     if use_stdin and rate_hz is not None:
-        return nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop))
-    return Microphone(int(device) if device and device.isdecimal() else device, hop, say)
+        return _watched(nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop)), hop, say)
+    return _watched(Microphone(int(device) if device and device.isdecimal() else device, hop, say), hop, say)
 
 
-def _decider(listener: Listener, threshold: float | None, thresholds: Path | None) -> Decider:
-    from kws_demo.decide import Decider, Decision
+@contextmanager
+def _watched(
+    source: AbstractContextManager[Iterable[np.ndarray]], hop: int, say: Callable[[str], None]
+) -> Iterator[Live]:
+    from exporters.metadata import RATE_HZ
+    from kws_demo.live import Live
+
+    with source as blocks:
+        yield Live(blocks, hop / RATE_HZ, say)
+
+
+def _decider(
+    listener: Listener, threshold: float | None, thresholds: Path | None, say: Callable[[str], None]
+) -> Decider:
+    from kws_demo.decide import Decider, Decision, never_found
     from kws_demo.thresholds import load_thresholds
 
     settings = Decision(**listener.metadata.decision)
     if threshold is not None:
         settings = dataclasses.replace(settings, threshold=threshold)
     of_words = None if thresholds is None else load_thresholds(thresholds, listener)
-    return Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, settings, of_words)
+    decider = Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, settings, of_words)
+    if never := never_found(decider.thresholds):
+        say(f"never found, because no score is above their threshold of 1: {', '.join(never)}")
+    return decider
+
+
+def _dial(listener: Listener, budget_ms: float | None, say: Callable[[str], None]) -> Dial | None:
+    """Of an adaptive listener: it keeps every hop within its deadline, with or without a budget."""
+    from kws_demo.dial import Dial
+
+    if not listener.gates:
+        return None
+    dial = Dial.of(listener, budget_ms)
+    for note in dial.notes:
+        say(note)
+    return dial
 
 
 def _say(meter: Meter) -> Callable[[str], None]:
@@ -151,7 +185,7 @@ def _on_detection(meter: Meter, as_json: bool) -> Callable[[Detection], None]:
 def _on_hop(
     meter: Meter, listener: Listener, decider: Decider, budget_ms: float | None
 ) -> Callable[[Hop], None] | None:
-    from kws_demo.meter import Reading, level_db
+    from kws_demo.meter import Reading, is_clipped, level_db
 
     limit_ms = budget_ms or _own_budget_ms(listener)
     modes = [mode["name"] for mode in listener.metadata.modes]
@@ -165,7 +199,11 @@ def _on_hop(
         score, threshold = float(decider.average[place]), decider.thresholds[decider.labels[place]]
         level = level_db(hop.block)
         cost = (hop.scores.elapsed_ms, limit_ms, hop.late, hop.overflows, name)
-        meter.draw(Reading(level, decider.labels[place], score, threshold, *cost))
+        reading = Reading(level, decider.labels[place], score, threshold, *cost, is_clipped=is_clipped(hop.block))
+        if hop.ran is not None:
+            average_ms = None if budget_ms is None else hop.ran.average_ms
+            reading = reading._replace(why=hop.ran.why, average_ms=average_ms)
+        meter.draw(reading)
 
     return draw if meter.live else None
 
@@ -174,14 +212,14 @@ def _own_budget_ms(listener: Listener) -> float:
     """The listener's budget if it is one of time, else the hop itself, after which the next one is due."""
     if listener.metadata.budget is not None:
         budget = Budget.parse(listener.metadata.budget)
-        if budget.metric == "latency_ms":
+        if budget.metric == "latency_ms" and budget.statistic != "mean":
             return budget.limit
     return 1000 * listener.hop_samples / listener.rate
 
 
 def _report_summary(summary: Summary, as_json: bool) -> None:
     """The last line; exits with 130 after Ctrl-C, as every command does."""
-    line = {
+    line: dict[str, Any] = {
         "hops": summary.hops,
         "late": summary.late,
         "overflows": summary.overflows,
@@ -192,6 +230,12 @@ def _report_summary(summary: Summary, as_json: bool) -> None:
         f"{summary.seconds:.1f} s in {summary.hops} hops: {summary.ms_per_second:.2f} ms of work per second of audio, "
         f"99 % of hops within {summary.p99_ms:.2f} ms, {summary.late} late, gaps in the audio: {summary.overflows}"
     )
+    if summary.modes is not None:
+        line["modes"] = summary.modes
+        text += "\nmodes: " + ", ".join(f"{name} {hops}" for name, hops in summary.modes.items() if hops)
+    if summary.invalid_samples:
+        line["invalid_samples"] = summary.invalid_samples
+        text += f"\nsamples that were not numbers: {summary.invalid_samples}"
     report(as_json, line, text)
     if summary.interrupted:
         click.get_current_context().exit(130)

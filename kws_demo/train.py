@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
-from toolkit.supernet import SuperNetwork, recalibrate
+from toolkit.adaptive import Network
+from toolkit.supernet import recalibrate
 from toolkit.training import predict
 
 CLIP_SAMPLES = 16_000
@@ -116,7 +117,7 @@ class Speech:
                 features = self.stem(evaluation_batch(audio, self.context_samples))
             yield features.to(self.device), torch.from_numpy(clips.label[start : start + BATCH]).to(self.device)
 
-    def heard(self, network: SuperNetwork, copies: int = 2) -> Iterator[Batch]:
+    def heard(self, network: Network, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
         Every clip comes `copies` times.
@@ -130,14 +131,14 @@ class Speech:
             audio = self._augmenter(torch.from_numpy(clips.audio[rows]), labels)
             rest = QUIET * torch.randn(len(rows), after, generator=generator)
             with torch.no_grad():
-                features = self.stem(torch.cat([audio, rest], 1)).to(self.device)
-                yield network.from_features(features), labels
+                logits = network.from_features(self.stem(torch.cat([audio, rest], 1)).to(self.device))
+            yield logits, labels
 
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The listener's loss for these examples."""
         return lambda logits, labels: listener_loss(logits, labels, self.early_hops)
 
-    def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
+    def recalibrate(self, network: Network, kept: Iterable[str] | None = None, batches: int = 8) -> None:
         """Recalibrate the BatchNorms of a network (or a sub-network of it) on training examples as a stream has them.
 
         There are no SpecAugment masks in a stream, so the statistics have none.
@@ -150,7 +151,7 @@ class Speech:
 
         recalibrate(network, forward_all)
 
-    def hears_silence(self, network: SuperNetwork) -> bool:
+    def hears_silence(self, network: Network) -> bool:
         """Whether digital silence is labelled as silence from the first hop on."""
         with torch.no_grad():
             features = self.stem(torch.zeros(1, SILENT_HOPS * self.hop_samples)).to(self.device)
@@ -215,7 +216,7 @@ class Accuracy:
         return {**self.__dict__, "confusion": self.confusion.tolist()}
 
 
-def accuracy(network: SuperNetwork, batches: Iterable[Batch], kept: Iterable[str] | None = None) -> Accuracy:
+def accuracy(network: Network, batches: Iterable[Batch], kept: Iterable[str] | None = None) -> Accuracy:
     """Accuracy of a network in evaluation mode on plain clips."""
     pairs = [(logits[:, -1].cpu(), labels.cpu()) for logits, labels in predict(network, batches, kept)]
     logits, labels = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])

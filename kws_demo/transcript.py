@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -87,30 +86,12 @@ def transcribe(
         MilliwiseError: the source or the listener fails.
         KeyboardInterrupt: on Ctrl-C.
     """
-    modes: Counter[int] = Counter()
-
-    def count(hop: Hop) -> None:
-        if hop.scores.mode is not None:
-            modes[hop.scores.mode] += 1
-        if on_hop is not None:
-            on_hop(hop)
-
     source = Paced(blocks, 1000 * listener.hop_samples / listener.rate) if paced else blocks
-    summary = listen(listener, source, notes, lambda found: None, count)
+    summary = listen(listener, source, notes, lambda found: None, on_hop)
     if summary.interrupted:  # a part of a recording cannot be scored against all of its words
         raise KeyboardInterrupt
     variation = source.variation if isinstance(source, Paced) else None
-    return Transcript(notes.found, _named(listener, modes), summary, variation)
-
-
-def _named(listener: Listener, modes: Counter[int]) -> dict[str, int]:
-    """The hops of every mode the listener declares, and, by number, of those it does not."""
-    names = [str(mode["name"]) for mode in listener.metadata.modes] if modes else []
-    counted = dict.fromkeys(names, 0)
-    for place, hops in sorted(modes.items()):
-        name = names[place] if 0 <= place < len(names) else str(place)
-        counted[name] = counted.get(name, 0) + hops
-    return counted
+    return Transcript(notes.found, summary.modes or {}, summary, variation)
 
 
 def _now_ms() -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws_demo.meter import Meter, Reading, bar, level_db, render
+from kws_demo.meter import Meter, Reading, bar, is_clipped, level_db, render
 
 READING = Reading(-30.0, "happy", 0.5, 0.7, 0.42, 2.0, 1, 3)
 
@@ -37,6 +37,20 @@ def test_everything_is_in_the_line() -> None:
 def test_over_budget_over_threshold_and_the_mode_are_marked() -> None:
     line = render(READING._replace(hop_ms=2.5, score=0.71, mode="small"), 120)
     assert "2.50/2 ms!" in line and "0.71*" in line and "small" in line
+
+
+def test_an_adaptive_listener_is_held_to_its_mean_and_says_why() -> None:
+    reading = READING._replace(hop_ms=5.0, mode="deep warm", why="budget", average_ms=1.5)
+    assert "5.00 ms, mean 1.50/2 ms  deep warm (budget)" in render(reading, 120)
+    assert "mean 2.50/2 ms!" in render(reading._replace(average_ms=2.5), 120)
+
+
+def test_clipping_is_shown() -> None:
+    sine = 2 * np.sin(np.arange(3200) / 5).astype(np.float32)
+    assert is_clipped(np.clip(sine, -1, 1)) and is_clipped(np.full(3, -1, np.float32))
+    assert not is_clipped(sine / 4) and not is_clipped(np.array([1.0, 0.9, 1.0], np.float32))
+    assert not is_clipped(np.zeros(0, np.float32))
+    assert "CLIPPED" in render(READING._replace(is_clipped=True), 120) and "CLIPPED" not in render(READING, 120)
 
 
 @given(

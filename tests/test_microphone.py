@@ -152,6 +152,28 @@ def test_a_microphone_that_returns_is_listened_to_again(sound: FakeSound) -> Non
     assert np.median(np.concatenate(heard)) == pytest.approx(0.25, abs=1e-3)
 
 
+def test_a_microphone_that_returns_at_another_rate_is_resampled_anew(
+    sound: FakeSound,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)  # as it sounds at 16 kHz
+    sound.script = [(np.sin(2 * np.pi * 440 * np.arange(44100) / 44100).astype(np.float32)[:, None], False)]
+
+    def replug() -> None:
+        devices = sound.query_devices()
+        devices[1]["default_samplerate"] = 48000.0
+        monkeypatch.setattr(sound, "query_devices", lambda: devices)
+        sound.script = [(np.sin(2 * np.pi * 440 * np.arange(48000) / 48000).astype(np.float32)[:, None], False)]
+
+    sound.on_restart = replug
+    with Microphone("usb", 1600) as mic:
+        blocks = iter(mic)
+        heard = np.concatenate([next(blocks) for _ in range(19)])
+    assert [each["samplerate"] for each in sound.opened] == [44100, 48000]
+    for begin in (0, 16000):  # not in the ends, where the filter hears silence
+        np.testing.assert_allclose(heard[begin + 1600 : begin + 14000], second[1600:14000], atol=0.01)
+
+
 def test_a_microphone_that_opens_but_stays_silent_is_not_back(sound: FakeSound) -> None:  # noqa: F811
     said: list[str] = []
     sound.script = [(np.ones((160, 1), np.float32), False)]

@@ -14,15 +14,20 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from fake_adaptive import MODES, adaptive
 from fake_sound import FakeSound, sound  # noqa: F401 (a fixture)
 from tiny_listener import HOP, metadata, model, tone, write
 
 from exporters.listener import Listener
+from kws_demo import live
 from kws_demo.audio import wav_blocks
-from kws_demo.decide import Decider, Detection
+from kws_demo.decide import Decider, Detection, never_found
+from kws_demo.dial import Dial
+from kws_demo.live import Live
 from kws_demo.microphone import Microphone
 from kws_demo.stream import Histogram, Hop, Keeper, Summary, listen, save
 from kws_demo.stream_cli import devices, stream
+from kws_demo.thresholds import save_thresholds
 from toolkit.cli import Commands
 from toolkit.errors import MilliwiseError
 
@@ -195,8 +200,20 @@ def test_a_converted_recording_says_so(tiny: Path, tmp_path: Path) -> None:
     assert "48000 Hz" in done.stderr and "loud" in done.stdout
 
 
-def test_the_threshold_can_be_raised(tiny: Path, recording: Path) -> None:
-    assert "loud" not in milliwise("stream", tiny, "--wav", recording, "--threshold", 1).stdout
+def test_the_threshold_can_be_raised(tiny: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "soft.wav", tone(4, [(1, 2)], amplitude=0.25), 16000)  # p(loud) = 0.9 at most
+    found = [milliwise("stream", tiny, "--wav", tmp_path / "soft.wav", "--threshold", each) for each in (0.8, 0.95)]
+    assert ["loud" in each.stdout for each in found] == [True, False]
+
+
+def test_a_word_that_nobody_can_say_is_named(tmp_path: Path, recording: Path) -> None:
+    labels = ["_silence_", "_unknown_", "loud"]
+    listener = Listener.open(write(tmp_path / "tiny.onnx"))
+    assert never_found({label: 0.7 for label in labels} | {"_unknown_": 1.0}) == []
+    assert never_found({"loud": 0.9, "soft": 1.0}) == ["soft"]
+    save_thresholds(tmp_path / "tuned.json", listener, {"loud": 1.0}, {})
+    done = milliwise("stream", tmp_path / "tiny.onnx", "--wav", recording, "--thresholds", tmp_path / "tuned.json")
+    assert done.exit_code == 2 and "no keyword would ever be found" in done.stderr
 
 
 def test_the_microphone_is_listened_to_and_waited_for(
@@ -228,6 +245,151 @@ def test_ctrl_c_exits_with_130_after_the_summary(tiny: Path, recording: Path, mo
     assert done.exit_code == 130 and json.loads(done.stdout)["hops"] == 0
 
 
+@pytest.fixture
+def gated(tmp_path: Path) -> Path:
+    return write(tmp_path / "gated.onnx", adaptive())
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """15 s with 6 s of tone, in which both gates want to open."""
+    soundfile.write(tmp_path / "long.wav", tone(15, [(4, 10)]), 16000)
+    return tmp_path / "long.wav"
+
+
+def test_an_adaptive_listener_says_which_modes_ran(gated: Path, long: Path) -> None:
+    done = milliwise("stream", gated, "--wav", long, "--json")
+    summary = json.loads(done.stdout.splitlines()[-1])
+    expected = {mode["name"]: 0 for mode in MODES} | {"off": 45, "wide cold+deep cold": 1, "wide warm+deep warm": 29}
+    assert summary["modes"] == expected and summary["hops"] == 75
+    assert "modes: off 45, wide cold+deep cold 1, wide warm+deep warm 29" in done.stderr
+
+
+def test_a_budget_holds_and_less_of_it_is_less(gated: Path, long: Path) -> None:
+    spent = []
+    for budget_ms in (0.1, 0.5, 0.7, 1.0, 1.4, 3.0):
+        done = milliwise("stream", gated, "--wav", long, "--json", "--budget-ms", budget_ms)
+        modes = json.loads(done.stdout.splitlines()[-1])["modes"]
+        spent.append(sum(modes[mode["name"]] * mode["predicted_ms"] for mode in MODES) / 75)
+        assert spent[-1] <= max(0.5, budget_ms) + 1e-9
+        assert ("less than the cheapest mode" in done.stderr) == (budget_ms == 0.1)
+    assert spent[0] == spent[1] == 0.5 and spent == sorted(spent) and spent[2] > 0.5
+    assert spent[-1] == pytest.approx((45 * 0.5 + 10.5 + 29 * 2.5) / 75)  # as learned
+
+
+def test_the_meter_is_told_what_an_adaptive_listener_did(gated: Path) -> None:
+    listener = Listener.open(gated)
+    hops: list[Hop] = []
+    blocks, dial = wav_blocks(tone(4, [(2, 4)]), HOP), Dial.of(listener, 0.5)
+    listen(listener, blocks, Decider(listener.labels, 200), lambda found: None, hops.append, dial=dial)
+    assert {hop.ran for hop in hops} == {("off", 0.5, 0.5, "budget")}
+    blocks = wav_blocks(tone(0.4, [(0, 0.4)]), HOP)
+    listen(listener, blocks, Decider(listener.labels, 200), lambda found: None, hops.append)
+    assert hops[-1].ran is None and hops[-1].scores.mode == 0  # the listener's dial is as it was left
+
+
+class Clocks:
+    """A world in which nothing takes time, but for what is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall_s = self.awake_s = 1000.0
+        monkeypatch.setattr(live, "wall_s", lambda: self.wall_s)
+        monkeypatch.setattr(live, "awake_s", lambda: self.awake_s)
+
+    def sleep(self, seconds: float) -> None:
+        """The machine sleeps."""
+        self.wall_s += seconds
+
+    def work(self, seconds: float) -> None:
+        self.wall_s, self.awake_s = self.wall_s + seconds, self.awake_s + seconds
+
+
+def test_what_was_heard_before_a_gap_is_forgotten(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks, said = Clocks(monkeypatch), list[str]()
+    loud, quiet = tone(0.2, [(0, 0.2)]), np.zeros(HOP, np.float32)
+
+    def heard(gap_s: float, away: bool) -> list[Hop]:
+        def blocks() -> Iterator[np.ndarray]:
+            clocks.work(60)  # the first block is waited for
+            for block in [quiet, loud, loud]:
+                yield block
+                clocks.work(0.2)
+            clocks.work(gap_s) if away else clocks.sleep(gap_s)
+            yield quiet
+            yield quiet
+
+        listener, hops = Listener.open(tiny), list[Hop]()
+        source = Live(blocks(), 0.2, said.append)
+        assert listen(listener, source, Decider(listener.labels, 200), lambda found: None, hops.append).hops == 5
+        return hops
+
+    plain = heard(0, away=True)
+    assert said == [] and plain[3].scores.probabilities[2] > 0.9  # what was loud is remembered
+    np.testing.assert_array_equal(heard(1.9, away=True)[3].scores.probabilities, plain[3].scores.probabilities)
+    assert said == []
+    for away in (True, False):
+        after = heard(3600, away)
+        np.testing.assert_array_equal(after[3].scores.probabilities, plain[0].scores.probabilities)
+        assert after[3].result.top == "_silence_" and after[3].result.score == 0  # too few scores to say anything
+    assert [line[:16] for line in said] == ["a gap of 3600 s "] * 2
+
+
+def test_a_microphone_that_returns_has_said_so_itself(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clocks(monkeypatch)
+    loud = tone(0.2, [(0, 0.2)])
+
+    class Source:
+        overflows, returns = 0, 5  # of earlier
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            yield loud
+            self.returns += 1
+            yield loud
+            yield loud
+
+    said, hops, listener = list[str](), list[Hop](), Listener.open(tiny)
+    listen(listener, Live(Source(), 0.2, said.append), Decider(listener.labels, 200), print, hops.append)
+    first, second, third = (hop.scores.probabilities[2] for hop in hops)
+    assert said == [] and first == second != third  # however short it was away
+
+
+def test_a_hop_that_takes_long_is_no_gap_but_sleep_in_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks, said = Clocks(monkeypatch), list[str]()
+    for number, _block in enumerate(Live([np.zeros(HOP)] * 4, 0.2, said.append)):
+        clocks.work(30)
+        assert len(said) == (number > 2)
+        if number == 2:
+            clocks.sleep(30)
+    assert len(said) == 1
+
+
+def test_clocks_go_on() -> None:
+    wall, awake = live.wall_s(), live.awake_s()
+    time.sleep(0.01)
+    assert live.wall_s() - wall >= 0.009 and live.awake_s() - awake >= 0.009
+
+
+def test_a_driver_that_gives_no_numbers_is_said_once_and_listened_to(
+    tiny: Path,
+    sound: FakeSound,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chunks = np.split(tone(3, [(1, 2)])[:, None].copy(), 60)
+    for place in (3, 25):
+        chunks[place][:10] = np.nan
+        chunks[place][10:20] = np.inf
+    sound.script = [(chunk, False) for chunk in chunks]
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Microphone, "_retry", lambda self: interrupt())
+    done = milliwise("stream", tiny, "--device", "2", "--json")
+    found, summary = map(json.loads, done.stdout.splitlines())
+    assert found["keyword"] == "loud" and summary["invalid_samples"] == 40
+    assert sum("not numbers: zeros" in line for line in done.stderr.splitlines()) == 1
+
+
 def test_devices(sound: FakeSound) -> None:  # noqa: F811
     done = milliwise("devices", "--json")
     listed = json.loads(done.stdout)
@@ -251,12 +413,15 @@ def test_devices(sound: FakeSound) -> None:  # noqa: F811
         (["{wav}", "--wav", "{wav}"], "not an ONNX file"),
         (["{greedy}", "--wav", "{wav}"], "choose minimum_count <= 3"),
         (["{tiny}", "--wav", "{wav}", "--threshold", "2"], "threshold"),
+        (["{tiny}", "--wav", "{wav}", "--threshold", "1"], "choose a threshold below 1"),
+        (["{nowhere}", "--wav", "{wav}"], "do not name its 2 gates"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(arguments: list[str], message: str, tiny: Path, recording: Path) -> None:
     decision = {"average_ms": 500, "threshold": 0.7, "suppression_ms": 1500, "minimum_count": 4}
     greedy = write(tiny.with_name("greedy.onnx"), model(metadata(decision=decision).to_properties()))
-    names = {"tiny": tiny, "wav": recording, "greedy": greedy}
+    nowhere = write(tiny.with_name("nowhere.onnx"), adaptive(MODES[:3]))
+    names = {"tiny": tiny, "wav": recording, "greedy": greedy, "nowhere": nowhere}
     done = milliwise("stream", *[each.format(**names) for each in arguments])
     assert done.exit_code == 2 and message in done.stderr and done.stdout == ""
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]

@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.errors import MilliwiseError
 
 BENCHES = {
+    "adaptive": "kws_demo.bench.adaptive",
     "spine": "kws_demo.bench.spine",
     "listener": "kws_demo.bench.listener",
     "shipped": "kws_demo.bench.shipped",

@@ -106,7 +106,7 @@ def hour(model: Path, audio: np.ndarray, folder: Path, minutes: int) -> Row:
     with Streaming(model, folder, ["--stdin", "--rate", RATE_HZ]) as streaming:
         for _ in range(minutes):
             streaming.write(minute)
-            memory_mb.append(_resident_mb(streaming.process.pid))
+            memory_mb.append(resident_mb(streaming.process.pid))
         heard = streaming.finish()
     seconds = time.monotonic() - begun
     by_minute: list[list[tuple[str, int]]] = [[] for _ in range(minutes + 1)]
@@ -125,7 +125,7 @@ def hour(model: Path, audio: np.ndarray, folder: Path, minutes: int) -> Row:
     }
 
 
-def _resident_mb(process: int) -> float:
+def resident_mb(process: int) -> float:
     (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 

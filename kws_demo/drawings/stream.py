@@ -73,10 +73,10 @@ def timeline(heard: Heard) -> str:
     for strip in range(count):
         top = strip * STRIP
         scale = Scale(strip * length, (strip + 1) * length, LEFT, RIGHT)
-        _scores(canvas, heard, scale, top + NAMES)
-        _level(canvas, heard, scale, top + NAMES + SCORES)
-        _truth(canvas, heard, scale, top + NAMES + SCORES + LEVEL)
-        _detections(canvas, heard, scale, top)
+        draw_scores(canvas, heard, scale, top + NAMES)
+        draw_level(canvas, heard, scale, top + NAMES + SCORES)
+        draw_truth(canvas, heard, scale, top + NAMES + SCORES + LEVEL)
+        draw_detections(canvas, heard, scale, top)
     entries = [("line", f"score {heard.colour(keyword)}", keyword[:16]) for keyword in list(heard.keywords)[:12]]
     canvas.legend(LEFT, canvas.height - 8, [*entries, ("line", "limit", "threshold")])
     return canvas.render()
@@ -86,7 +86,8 @@ def _within(scale: Scale, time_s: float) -> bool:
     return scale.low <= time_s < scale.high
 
 
-def _scores(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+def draw_scores(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+    """A line for every keyword, over the grid and with the threshold."""
     up = Scale(0.0, 1.0, top + SCORES - 4, top + 4)
     for share in (0.0, 0.5, 1.0):
         canvas.line((LEFT, up(share)), (RIGHT, up(share)), "grid")
@@ -105,7 +106,7 @@ def _scores(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
         canvas.line((LEFT, y), (RIGHT, y), "limit", f"threshold {heard.threshold:g}")
 
 
-def _level(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+def draw_level(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
     """The envelope around a middle line, the loudest of a recording filling the lane."""
     middle, most = top + LEVEL / 2, max(heard.level, default=0.0) or 1.0
     step_s = heard.seconds / max(1, len(heard.level))
@@ -119,7 +120,8 @@ def _level(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
     canvas.text(LEFT - 7, middle + 4, "level", "tick", "end")
 
 
-def _truth(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+def draw_truth(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+    """The words that were said, and the axis of the seconds below them."""
     if heard.truth:
         canvas.text(LEFT - 7, top + 13, "said", "tick", "end")
     for keyword, start in heard.truth:
@@ -131,7 +133,8 @@ def _truth(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
     x_axis(canvas, scale, top + TRUTH, top + TRUTH, form="{:g} s".format)
 
 
-def _detections(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+def draw_detections(canvas: Canvas, heard: Heard, scale: Scale, top: float) -> None:
+    """A pin for every word heard, from above the scores down through them."""
     for keyword, start, score in heard.detections:
         if _within(scale, start):
             x, style = scale(start), heard.colour(keyword)

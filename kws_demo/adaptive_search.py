@@ -1,0 +1,241 @@
+"""The search of a listener that chooses its network at every hop: train all modes, price them, teach the controller.
+
+The edges are trained first, every mode on every example. Then they stand still, and what each mode would say about some
+streams is known: the controller learns from that (toolkit/strategies/sanas.py), thousands of steps in a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exporters.metadata import default_decision
+from kws_demo.calibrate import calibrate
+from kws_demo.data import SpeechData
+from kws_demo.run_folder import MODES_NAME, RunFolder
+from kws_demo.settings import Settings, data_of
+from kws_demo.streams import Mixture, Streams
+from kws_demo.train import Speech, accuracy
+from profilers.check import require_same_machine
+from profilers.modes import ModeCosts, measure_modes
+from profilers.target import parse_target
+from toolkit.adaptive import AdaptiveNetwork, of_every_mode
+from toolkit.budget import Budget
+from toolkit.controller_training import ControllerTraining
+from toolkit.errors import BudgetTooSmall, MilliwiseError
+from toolkit.features import front_end_of
+from toolkit.files import read_json, write_json
+from toolkit.graph import Architecture
+from toolkit.profile import DeviceProfile
+from toolkit.progress import progress
+from toolkit.run import Selected, append_log, save_selected
+from toolkit.spaces import SAMPLES_PER_MS, find_space
+from toolkit.strategies.sanas import IGNORED, Objective, hop_costs
+from toolkit.training import Plan, train
+
+EDGES_SHARE = 0.9  # of the training time; the controller's is known from its epochs
+LEARNING_RATE = 2e-3
+MOST_EPOCHS = 1000
+STREAM_EPOCHS, CONTROLLER_EPOCHS = 4, 60
+RUN_HOPS = 5.0  # of a branch that opens: a word is in about so many windows (measured: with 1, the dear one stays shut)
+# Few hops of life are words; so that a controller learns to shut its gates again, more follows the word.
+HEARD = Mixture(seconds=(3.0, 6.0), words=(1, 3), unknown_share=0.25, silence_share=0.1, talk_share=0.25)
+Batch = tuple[Tensor, Tensor]
+
+
+def run_adaptive_search(
+    settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False
+) -> dict[str, Any]:
+    """Train an adaptive listener whose mean hop costs what the budget allows, and leave a run folder.
+
+    The mean is over streams in which about half of the hops hold speech: more than a listener will hear.
+
+    Args:
+        profile: of the device; the modes are measured on its target.
+
+    Returns:
+        The content of `run.json`.
+
+    Raises:
+        MilliwiseError: the space has no gates, the budget is no mean in ms or below the cheapest mode, bad data, or a
+            folder of other arguments to resume.
+    """
+    run = _AdaptiveRun(settings, profile, folder, resume)
+    with run.timed("data"):
+        run.load()
+    run.run_folder.begin()
+    with run.timed("measure"):
+        run.measure()
+    with run.timed("edges"):
+        run.train_edges()
+    with run.timed("controller"):
+        run.teach()
+    return run.save()
+
+
+class _AdaptiveRun:
+    """The steps, in the order of `run_adaptive_search`."""
+
+    def __init__(self, settings: Settings, profile: DeviceProfile, folder: Path, resume: bool) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.profile, self.folder = settings, profile, Path(folder)
+        self.budget = Budget.parse(settings.budget)
+        if self.budget.statistic != "mean":
+            raise MilliwiseError(f"sanas keeps a mean over the hops, not {self.budget}: write it as '1 ms mean'")
+        self.space = find_space(settings.space)
+        adaptive = self.space.adaptive(hop_ms=profile.hop_ms)
+        front_end_of(adaptive.network.stem, self.space.name)
+        profile.require(adaptive.graph, threads=settings.threads)
+        self.target = parse_target(profile.target if settings.on is None else settings.on)
+        require_same_machine(profile, self.target)
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
+        self.seconds: dict[str, float] = {}
+        self.run_folder = RunFolder(folder, settings, profile, resume)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.seconds[stage] = round(time.monotonic() - begun, 1)
+
+    def load(self) -> None:
+        """Read or make the data and build the network for its labels."""
+        self.data: SpeechData = data_of(self.settings)
+        torch.manual_seed(self.settings.seed)
+        self.adaptive: AdaptiveNetwork = self.space.adaptive(len(self.data.labels), self.profile.hop_ms)
+        self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
+        self.speech = Speech(
+            self.data, self.adaptive.network.stem, self.hop_samples, self.settings.seed, self.settings.device
+        )
+
+    def measure(self) -> None:
+        """What every mode costs on the target; weights do not matter for that."""
+        path = self.folder / MODES_NAME
+        if path.exists():
+            self.costs = ModeCosts.from_facts(read_json(path, "modes"), self.adaptive)
+        else:
+            shape = self.space.shape(self.profile.hop_ms)
+            options = {"hop_ms": self.profile.hop_ms, "threads": self.profile.threads}
+            self.costs = measure_modes(self.adaptive.eval(), shape, self.target, profile=self.profile, **options)
+            write_json(path, self.costs.facts())
+        least = min(self.costs.named_ms.values())
+        if self.settings.penalty is None and least > self.budget.limit:
+            raise BudgetTooSmall(
+                f"no listener of this space fits {self.budget}: its cheapest mode costs {least:.3g} ms here; allow "
+                "at least that"
+            )
+
+    def train_edges(self) -> None:
+        """Train the edges, every mode on every example."""
+        minutes = EDGES_SHARE * self.settings.minutes
+        for part in (self.adaptive.network.operations, self.adaptive.head, self.adaptive.controller):
+            part.to(self.settings.device)  # the stem stays with the audio, on the CPU
+        train(
+            self.adaptive,
+            self.speech.training,
+            self.speech.steps,
+            Plan(epochs=MOST_EPOCHS, minutes=minutes, learning_rate=LEARNING_RATE),
+            of_every_mode(self.speech.loss()),
+            title="training all modes",
+            seed=self.settings.seed,
+            checkpoint=self.folder / "edges.checkpoint",
+            log=lambda row: append_log(self.folder, row),
+        )
+        torch.manual_seed(self.settings.seed)
+        self.speech.recalibrate(self.adaptive, batches=16)
+
+    def teach(self) -> None:
+        """Teach the controller on streams of the training clips."""
+        self.adaptive.cpu()
+        self.speech.device = "cpu"  # from here on
+        streams = Streams(self.data, "train", self.hop_samples, self.settings.seed, HEARD)
+        cached = [batch for epoch in range(STREAM_EPOCHS) for batch in self._heard(streams, epoch)]
+        penalty = self.settings.penalty
+        limit_ms = self.budget.limit if penalty is None else None
+        objective = Objective(penalty=penalty, limit_ms=limit_ms, run_hops=RUN_HOPS)
+        self.training = ControllerTraining(
+            self.adaptive, self.costs.table(self.adaptive), objective, self.settings.seed
+        )
+        self.training.run(
+            lambda epoch: cached,
+            CONTROLLER_EPOCHS,
+            "teaching the controller",
+            checkpoint=self.folder / "controller.checkpoint",
+            log=lambda row: append_log(self.folder, row),
+        )
+
+    def _heard(self, streams: Streams, epoch: int) -> Iterator[Batch]:
+        total = -(-streams.count // streams.batch_size)
+        with progress(f"hearing streams by all modes ({epoch + 1} of {STREAM_EPOCHS})", total) as advance:
+            for batch in streams.batches(epoch):
+                with torch.no_grad():
+                    sinks = self.adaptive.eval().sink_values(self.adaptive.network.stem(batch.audio))
+                yield sinks, batch.labels
+                advance(1)
+
+    def save(self) -> dict[str, Any]:
+        """Calibrate, judge on clips and streams of people never heard, and write the run."""
+        adaptive = self.adaptive
+        decision = default_decision(self.profile.hop_ms)
+        average_hops = int(decision["average_ms"] // self.profile.hop_ms) + 1
+        calibration = calibrate(adaptive, self.speech, average_hops)
+        facts = {
+            "space": self.space.name,
+            "seed": self.settings.seed,
+            "strategy": self.settings.strategy,
+            "budget": str(self.budget),
+            "arguments": asdict(self.settings),
+            "data": self.data.description,
+            "penalty": self.training.penalty,
+            "modes": self.costs.facts(),
+            "streams": self._judged("test"),
+            "accuracy": self._accuracies(),
+            "calibration": calibration.facts(),
+            "decision": {**decision, "threshold": calibration.threshold},
+            "seconds": self.seconds,
+        }
+        full: Architecture = adaptive.graph.live(adaptive.graph.full)
+        save_selected(
+            self.folder, Selected(adaptive.network, full, self.data.labels, self.profile.hop_ms, facts, adaptive)
+        )
+        return read_json(self.folder / "run.json", "run")
+
+    def _accuracies(self) -> dict[str, Any]:
+        found = {part: accuracy(self.adaptive, self.speech.evaluation(part)) for part in ("validation", "test")}
+        return {
+            "validation": found["validation"].share,
+            "validation_error": found["validation"].error,
+            "test": found["test"].share,
+            "test_error": found["test"].error,
+            "test_clips": found["test"].clips,
+            "between_words": found["test"].between_words,
+            "confusion": found["test"].confusion.tolist(),
+        }
+
+    def _judged(self, part: str) -> dict[str, Any]:
+        """Over frozen streams: the share of hops that is labelled right, by the controller and by every mode; ms."""
+        streams = Streams(self.data, part, self.hop_samples, self.settings.seed, HEARD)
+        table = self.costs.table(self.adaptive)
+        right, hops, total_ms = torch.zeros(1 + len(self.adaptive.modes)), 0, 0.0
+        with torch.no_grad():
+            for batch in streams.frozen():
+                valid = batch.labels != IGNORED
+                sinks = self.adaptive.sink_values(self.adaptive.network.stem(batch.audio))
+                rollout = self.adaptive.roll(sinks)
+                said = [
+                    rollout.logits,
+                    *(self.adaptive.classify(sinks[:, :, m]) for m in range(len(self.adaptive.modes))),
+                ]
+                right += torch.tensor([float((logits.argmax(2) == batch.labels)[valid].sum()) for logits in said])
+                total_ms += float(hop_costs(table, rollout.modes)[valid].sum())
+                hops += int(valid.sum())
+        shares = (right / hops).tolist()
+        return {"hops": hops, "right": shares[0], "right_by_mode": shares[1:], "mean_ms": total_ms / hops}

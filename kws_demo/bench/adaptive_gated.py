@@ -1,0 +1,297 @@
+"""Adaptive listeners of `kws-gated` against every other way to choose a mode, on streams of people never heard."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporters.adaptive import mode_names, modes_after
+from exporters.onnx import to_onnx, with_properties
+from kws_demo.adaptive_search import run_adaptive_search
+from kws_demo.data import SpeechData
+from kws_demo.decide import Decision
+from kws_demo.gates import GATES, Heard, Policy, dialled
+from kws_demo.long_streams import LongStream, long_stream
+from kws_demo.operating_points import (
+    ParetoPoint,
+    Sweep,
+    at_false_alarms,
+    cost_by_share,
+    missed_more,
+    misses_and_alarms,
+    pareto_point,
+    spent_ms,
+)
+from kws_demo.score import keyword_truths
+from kws_demo.settings import Settings, data_of
+from kws_demo.sinks import sinks_of
+from kws_demo.streams import Word, hop_labels
+from kws_demo.synth import split_voices
+from kws_demo.talk import Talk
+from profilers.clock import time_paced
+from profilers.modes import ModeCosts
+from profilers.target import LocalTarget
+from toolkit.adaptive import AdaptiveNetwork
+from toolkit.profile import DeviceProfile
+from toolkit.run import Selected, load_selected
+from toolkit.spaces import SAMPLES_PER_MS, find_space
+
+SPACE, HOP_MS, BUDGET = "kws-gated", 200, "1 ms mean"
+HOP = HOP_MS * SAMPLES_PER_MS
+STREAM_S, SPEECH_SHARE = 7200.0, 0.05
+TALK_MINUTES, TALK_SEED = 20, 71
+ALARMS_PER_HOUR = 5.0
+THRESHOLDS = np.append(np.round(np.linspace(0.02, 0.98, 49), 3), 1.0)  # with 1 nothing is announced
+SILENT, OPEN = 0, 1  # the modes of a listener that an outer gate wakes
+RESTART_MS = 1000  # of audio that a woken listener has to catch up with: its window
+CALLS = 60
+Row = dict[str, Any]
+
+
+def settings(recordings: Path, seed: int, minutes: float) -> Settings:
+    """Of the search whose listener is judged."""
+    return Settings(
+        SPACE,
+        BUDGET,
+        str(recordings / "keywords_en"),
+        strategy="sanas",
+        seed=seed,
+        minutes=minutes,
+        unknown=[str(recordings / "keywords_ar" / "train")],
+        noise=str(recordings / "noise" / "train"),
+    )
+
+
+@dataclass
+class Trial:
+    """One seed's listener, and what it is judged on.
+
+    Args:
+        folder: of its run; the search goes on from what is in it.
+    """
+
+    recordings: Path
+    folder: Path
+    seed: int
+    minutes: float
+    profile: DeviceProfile
+
+    @cached_property
+    def selected(self) -> Selected:
+        """The run, made if it is not finished."""
+        if not (self.folder / "run.json").exists():
+            run_adaptive_search(self._settings, self.profile, self.folder, resume=True)
+        return load_selected(self.folder)
+
+    @property
+    def _settings(self) -> Settings:
+        return settings(self.recordings, self.seed, self.minutes)
+
+    @cached_property
+    def data(self) -> SpeechData:
+        return data_of(self._settings)
+
+    @property
+    def adaptive(self) -> AdaptiveNetwork:
+        assert self.selected.adaptive is not None
+        return self.selected.adaptive
+
+    @cached_property
+    def costs(self) -> ModeCosts:
+        return ModeCosts.from_facts(self.selected.facts["modes"], self.adaptive)
+
+    @cached_property
+    def stream(self) -> LongStream:
+        """Two hours, a twentieth of it words of the test speakers, half of these no keywords."""
+        data = self.data
+        return long_stream(data.test, data.labels, data.test_noise, STREAM_S, SPEECH_SHARE, self.seed)
+
+    @cached_property
+    def heard(self) -> Heard:
+        """The stream, by all modes."""
+        audio = self.stream.audio
+        sinks = sinks_of(self.adaptive, torch.from_numpy(audio), HOP, "hearing two hours by all modes")
+        return Heard.by(self.adaptive, audio, HOP, sinks, hop_labels(self.said, len(sinks), HOP)[0])
+
+    @property
+    def said(self) -> list[Word]:
+        """The words of the stream, in samples."""
+        return [
+            Word(self.data.labels.index(truth.word), round(16 * truth.start_ms), round(16 * (truth.end_ms or 0)))
+            for truth in self.stream.truths
+        ]
+
+    @cached_property
+    def talk(self) -> Heard:
+        """Synthetic talk without a keyword, by voices never heard."""
+        words = self.data.labels[2:]
+        talk = Talk(words, split_voices("en", self.seed)["test"], "en", TALK_SEED + self.seed)
+        audio = np.concatenate(list(talk.minutes(60.0 * TALK_MINUTES)))
+        sinks = sinks_of(self.adaptive, torch.from_numpy(audio), HOP, "hearing talk by all modes")
+        return Heard.by(self.adaptive, audio, HOP, sinks)
+
+    @cached_property
+    def decision(self) -> Decision:
+        return Decision(**self.selected.facts["decision"])
+
+    def sweep(self, scores: np.ndarray) -> Sweep:
+        """Of the stream's scores."""
+        return misses_and_alarms(scores, self.stream.truths, self.data.labels, HOP_MS, self.decision, THRESHOLDS)
+
+    @cached_property
+    def speakers(self) -> list[str]:
+        """Of the keywords said in the stream."""
+        pairs = zip(self.stream.truths, self.stream.speakers, strict=True)
+        return [speaker for truth, speaker in pairs if keyword_truths([truth])]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to choose the mode of every hop, tried on a stream and on talk.
+
+    Attributes:
+        modes: of the stream's hops; names.
+        scores: [hops, labels].
+        ms: [hops], of the stream and of the talk.
+    """
+
+    kind: str
+    parameter: float | str
+    modes: Sequence[str]
+    scores: np.ndarray
+    ms: np.ndarray
+    talk_ms: np.ndarray
+
+
+def choices(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
+    """All that is compared: the network's own modes and gates, and gates in front of the dearest mode."""
+    adaptive, heard, talk = trial.adaptive, trial.heard, trial.talk
+    table = trial.costs.table(adaptive).numpy()
+    names, after = mode_names(adaptive), modes_after(adaptive)
+
+    def inside(kind: str, parameter: float | str, policy: Policy) -> Choice:
+        modes, in_talk = policy(heard), policy(talk)
+        before = np.concatenate([[0], modes[:-1]])
+        told = [names[place] for place in after[before, modes]]
+        return Choice(kind, parameter, told, heard.scores_of(modes), spent_ms(modes, table), spent_ms(in_talk, table))
+
+    for mode in range(len(adaptive.modes)):
+        yield inside("static", names[after[mode, mode]], GATES["static"](mode))
+    for kind in ("cascade", "random", "oracle"):
+        for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
+            if kind != "oracle":
+                yield inside(kind, parameter, GATES[kind](parameter))
+            else:
+                modes = GATES[kind](parameter)(heard)
+                before = np.concatenate([[0], modes[:-1]])
+                told = [names[place] for place in after[before, modes]]
+                shut = spent_ms(np.zeros(talk.hops, np.int64), table)
+                yield Choice(kind, parameter, told, heard.scores_of(modes), spent_ms(modes, table), shut)
+    dials = GATES["learned"].tried  # type: ignore[attr-defined]
+    own, in_talk = dialled(adaptive, heard, dials), dialled(adaptive, talk, dials)
+    for place, dial in enumerate(dials):
+        yield inside("learned", dial, _known({id(heard): own[place], id(talk): in_talk[place]}))
+    yield from _outer(trial, outer_ms)
+
+
+def _known(modes: dict[int, np.ndarray]) -> Policy:
+    return lambda heard: modes[id(heard)]
+
+
+def _outer(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
+    """A gate that listens to the sound itself wakes the whole listener; else nothing runs, and silence is said."""
+    warm = float(trial.costs.table(trial.adaptive)[-1, -1])
+    silent = np.zeros((trial.heard.hops, 1, len(trial.data.labels)), np.float32)
+    silent[..., 0] = 1
+    woken = Heard(
+        trial.heard.audio, HOP, trial.heard.sinks, np.concatenate([silent, trial.heard.scores[:, -1:]], 1),
+    )  # fmt: skip
+    for kind in ("energy", "vad"):
+        gate_ms = outer_ms[kind]
+        table = np.array([[gate_ms, gate_ms + outer_ms["restart"]], [gate_ms, gate_ms + warm]])
+        for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
+            policy = GATES[kind](parameter, shut=SILENT, open=OPEN)
+            modes, in_talk = policy(woken), policy(trial.talk) > SILENT
+            told = [("off", "open")[mode] for mode in modes]
+            ms = spent_ms(modes, table)
+            yield Choice(kind, parameter, told, woken.scores_of(modes), ms, spent_ms(in_talk.astype(np.int64), table))
+
+
+def outer_costs(trial: Trial) -> Row:
+    """ms of what an outer gate adds to a hop (with waking up), and of a listener that starts from the sound alone."""
+    options: dict[str, Any] = {"hop_ms": HOP_MS, "gap_ms": HOP_MS, "calls": CALLS}
+    network = find_space(SPACE).build(len(trial.data.labels), RESTART_MS).eval()  # its weights do not matter
+    restart = with_properties(to_onnx(network, (1, RESTART_MS * SAMPLES_PER_MS)), {})
+    timing = time_paced(restart, LocalTarget(), title="a listener that starts", **options)
+    found: Row = {"restart": statistics.median(timing.values_ms)}
+    some = Heard(trial.heard.audio[:HOP], HOP, trial.heard.sinks[:1], trial.heard.scores[:1])
+    for kind in ("energy", "vad"):
+        policy = GATES[kind](GATES[kind].tried[0])  # type: ignore[attr-defined]
+        found[kind] = _paced_ms(lambda policy=policy: policy(some))  # type: ignore[misc]
+    return found
+
+
+def _paced_ms(work: Callable[[], Any]) -> float:
+    """The median of calls once per hop, the process asleep between: as a listener's are timed."""
+    times = []
+    for _ in range(CALLS):
+        time.sleep(HOP_MS / 1000)
+        begun = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def points(trial: Trial, outer_ms: Row) -> Row:
+    """Every choice at the same false alarms: its point, and how much more it misses than the dearest mode always on."""
+    rng = np.random.default_rng(trial.seed)
+    found, reference = [], None
+    for choice in choices(trial, outer_ms):
+        sweep = trial.sweep(choice.scores)
+        place = at_false_alarms(sweep, ALARMS_PER_HOUR)
+        point = pareto_point(
+            choice.kind, choice.parameter, sweep, place, choice.modes, choice.ms, HOP_MS, trial.speakers, rng
+        )
+        if choice.kind == "static":
+            reference = (sweep.missed[place], point)  # the last one is that of all gates open
+        found.append((choice, sweep.missed[place], point))
+    assert reference is not None
+    return {
+        "rows": [
+            {
+                **point.facts(),
+                "talk_ms_per_second": float(choice.talk_ms.mean()) * 1000 / HOP_MS,
+                "more_missed": missed_more(missed, reference[0], trial.speakers, rng),
+                "more_delay_ms": _more_delay(point, reference[1]),
+            }
+            for choice, missed, point in found
+        ],
+        "by_share": _by_share(trial, next(choice for choice, _missed, point in found if _is_ours(point))),
+        "words": len(trial.speakers),
+        "hours": STREAM_S / 3600,
+        "outer_ms": outer_ms,
+    }
+
+
+def _is_ours(point: ParetoPoint) -> bool:
+    """Whether it is the controller as it was taught."""
+    return point.name == "learned" and point.parameter == 0
+
+
+def _by_share(trial: Trial, choice: Choice) -> list[Row]:
+    """ms of the stream's hops by how much of their window is word; minutes belong together."""
+    shares = hop_labels(trial.said, trial.heard.hops, HOP)[1]
+    minutes = [str(hop * HOP_MS // 60_000) for hop in range(trial.heard.hops)]
+    return cost_by_share(shares, choice.ms, minutes, np.random.default_rng(trial.seed))
+
+
+def _more_delay(point: ParetoPoint, reference: ParetoPoint) -> float | None:
+    return None if point.delay_ms is None or reference.delay_ms is None else point.delay_ms - reference.delay_ms

@@ -1,0 +1,158 @@
+"""The exported adaptive listener as it runs: after long silence, for an hour, and beside its always-on counterpart."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporters.listener import Listener
+from exporters.onnx import to_onnx, with_properties
+from kws_demo.bench.adaptive_gated import ALARMS_PER_HOUR, HOP, HOP_MS, THRESHOLDS, Trial
+from kws_demo.bench.listening import resident_mb
+from kws_demo.decide import Decider, Decision, is_keyword
+from kws_demo.demo import stream_and_record
+from kws_demo.long_streams import LongStream, idle_then_word
+from kws_demo.operating_points import at_false_alarms
+from profilers.check import check_budget
+from profilers.export import export_run
+from profilers.listener_metadata import listener_metadata
+from profilers.target import LocalTarget
+from toolkit.budget import Budget
+from toolkit.progress import progress
+
+IDLE_S = {1: 60, 10: 60, 60: 40, 600: 12}  # seconds of background before a word, and how many words
+HOUR_S, SETTLED_S, LAST_S = 3600, 300, 60
+BACKGROUND_S, LINE_S = 20, 30
+Row = dict[str, Any]
+
+
+def big_ms(trial: Trial) -> float:
+    """p95 of all gates open at every hop, as a file of its own, once per hop."""
+    model = with_properties(to_onnx(trial.adaptive.network, (1, HOP)), {})
+    return check_budget(model, Budget.parse("100 ms"), LocalTarget(), hop_ms=HOP_MS, calls=200).p95_ms
+
+
+def cold_onset(trial: Trial) -> Row:
+    """Words missed after so many seconds of background, by the listener and with all gates open: the same words."""
+    keywords = np.flatnonzero(trial.data.test.label > 1)
+    chosen = np.random.default_rng(trial.seed).permutation(keywords)
+    threshold = _threshold(trial)
+    missed: dict[str, dict[str, float]] = {"own": {}, "big": {}}
+    with TemporaryDirectory(prefix="milliwise-bench-") as name:
+        listeners = {"own": _own(trial, Path(name)), "big": _big(trial, Path(name))}
+        with progress("words after silence", sum(IDLE_S.values())) as advance:
+            for idle_s, count in IDLE_S.items():
+                clips, hits = chosen[:count].tolist(), dict.fromkeys(listeners, 0)
+                for clip in clips:
+                    stream = idle_then_word(
+                        trial.data.test, trial.data.labels, trial.data.test_noise, idle_s, clip, trial.seed
+                    )
+                    for kind, listener in listeners.items():
+                        hits[kind] += _hears(listener, stream, trial.decision, threshold)
+                    advance(1)
+                for kind, found in hits.items():
+                    missed[kind][str(idle_s)] = 1 - found / len(clips)
+    more = {idle: missed["own"][idle] - missed["big"][idle] for idle in missed["own"]}
+    return {"missed": missed, "more_missed": more, "words": dict(IDLE_S), "threshold": threshold}
+
+
+def _threshold(trial: Trial) -> float:
+    """With which all gates open has the rate of false alarms that all are compared at."""
+    sweep = trial.sweep(trial.heard.scores[:, -1])
+    return float(THRESHOLDS[at_false_alarms(sweep, ALARMS_PER_HOUR)])
+
+
+def _own(trial: Trial, folder: Path) -> Listener:
+    export_run(trial.folder, folder / "own.onnx", calls=60)
+    return Listener.open(folder / "own.onnx")
+
+
+def _big(trial: Trial, folder: Path) -> Listener:
+    """The network with every gate open, as a file of its own."""
+    network = to_onnx(trial.adaptive.network, (1, HOP))
+    metadata = listener_metadata(trial.selected, network, None, trial.profile, 1.0)
+    (folder / "big.onnx").write_bytes(with_properties(network, metadata.to_properties()))
+    return Listener.open(folder / "big.onnx")
+
+
+def _hears(listener: Listener, stream: LongStream, settings: Decision, threshold: float) -> bool:
+    """Whether the word is announced within the stream, as itself."""
+    listener.reset()
+    labels = listener.labels
+    decider = Decider(labels, HOP_MS, settings, {label: threshold for label in labels if is_keyword(label)})
+    wanted = stream.truths[0].word
+    for hop, block in enumerate(_hops(stream.blocks()), 1):
+        found = decider.push(hop * HOP_MS - 1000.0, listener.push(block).probabilities)
+        if found is not None and found.keyword == wanted:
+            return True
+    return False
+
+
+def _hops(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        whole = len(rest) // HOP * HOP
+        yield from rest[:whole].reshape(-1, HOP)
+        rest = rest[whole:]
+
+
+def hour(trial: Trial) -> Row:
+    """An hour of words on noise without a reset: memory, scores at its end against offline; and background's cost."""
+    with TemporaryDirectory(prefix="milliwise-bench-") as name:
+        exported = export_run(trial.folder, Path(name) / "own.onnx", calls=400)
+        listener = Listener.open(Path(name) / "own.onnx")
+        line = stream_and_record(
+            Path(name) / "own.onnx", trial.stream.audio[: LINE_S * 16_000], _truths(trial), "stream"
+        )
+    audio = trial.stream.audio[: HOUR_S * 16_000]
+    scores: deque[np.ndarray] = deque(maxlen=LAST_S * 1000 // HOP_MS)
+    assert trial.heard  # what it takes is there before the memory is looked at
+    with progress("an hour without a reset", len(audio) // HOP) as advance:
+        for hop, block in enumerate(audio[: len(audio) // HOP * HOP].reshape(-1, HOP)):
+            if hop * HOP_MS == 1000 * SETTLED_S:
+                settled_mb = resident_mb(os.getpid())
+            scores.append(listener.push(block).probabilities)
+            advance(1)
+    return {
+        "growth_mb": resident_mb(os.getpid()) - settled_mb,
+        "difference": _offline_difference(trial, audio, np.stack(scores)),
+        "p99_ms": exported["measured"]["p99_ms"],
+        "background_core": _background_core(trial, listener),
+        "bytes": exported["bytes"],
+        "exempt": exported["verified"]["exempt"],
+        "max_abs_diff": exported["max_abs_diff"],
+        "line": line,
+    }
+
+
+def _truths(trial: Trial) -> list[Row]:
+    words = [truth for truth in trial.stream.truths if truth.start_ms < 1000 * LINE_S]
+    return [{"keyword": truth.word, "start_s": truth.start_ms / 1000} for truth in words]
+
+
+def _offline_difference(trial: Trial, audio: np.ndarray, scores: np.ndarray) -> float:
+    """Of the last scores from what torch makes of the whole audio at once, the controller's choices included."""
+    hops = len(audio) // HOP
+    with torch.no_grad():
+        offline = trial.adaptive.roll(trial.heard.sinks[None, :hops]).logits[0].softmax(1).numpy()
+    return float(np.abs(offline[-len(scores) :] - scores).max())
+
+
+def _background_core(trial: Trial, listener: Listener) -> float:
+    """The share of a core that listening to noise takes, hop by hop in real time: processor seconds per second."""
+    noise = trial.stream.audio[:HOP]  # the stream begins without a word
+    listener.reset()
+    begun, used = time.perf_counter(), time.process_time()
+    for hop in range(BACKGROUND_S * 1000 // HOP_MS):
+        listener.push(noise)
+        time.sleep(max(0.0, begun + (hop + 1) * HOP_MS / 1000 - time.perf_counter()))
+    return (time.process_time() - used) / (time.perf_counter() - begun)

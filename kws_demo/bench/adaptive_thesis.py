@@ -1,0 +1,218 @@
+"""The thesis' protocol on `kws-cnn`: short streams, all modes trained, then controllers under several penalties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kws_demo.data import SpeechData, load_data
+from kws_demo.decide import Decider
+from kws_demo.long_streams import LongStream, long_stream
+from kws_demo.score import Found, verdicts
+from kws_demo.sinks import sinks_of
+from kws_demo.streams import Streams
+from profilers.modes import ModeCosts
+from toolkit.adaptive import AdaptiveNetwork, Rollout, of_every_mode
+from toolkit.controller_training import ControllerTraining
+from toolkit.progress import progress
+from toolkit.run import append_log
+from toolkit.spaces import SAMPLES_PER_MS, find_space
+from toolkit.strategies.sanas import IGNORED, Objective, class_weights, hop_costs
+from toolkit.training import Loss, Plan, read_tensors, save_tensors, train
+
+SPACE, HOP_MS = "kws-cnn", 200
+WORDS = ("yes", "no", "up", "down", "left", "right", "open", "close", "start", "stop")
+EPOCHS, LEARNING_RATE = 30, 5e-4
+STREAM_EPOCHS, CONTROLLER_EPOCHS = 3, 60
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
+LONG_S, SPEECH_SHARE = 900.0, 0.2  # a word about every three seconds
+TOLERANCE_MS = 750.0
+Row = dict[str, Any]
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Protocol:
+    """One seed of it; what takes long is kept in `folder`.
+
+    Args:
+        recordings: the folder of test recordings.
+        folder: for checkpoints.
+    """
+
+    recordings: Path
+    folder: Path
+    seed: int
+
+    @cached_property
+    def data(self) -> SpeechData:
+        """Ten Arabic words, others, silence; the test speakers are those of `val`."""
+        noise = self.recordings / "noise" / "train"
+        return load_data(str(self.recordings / "keywords_ar"), seed=self.seed, words=WORDS, noise=noise)
+
+    def streams(self, part: str) -> Streams:
+        return Streams(self.data, part, HOP_MS * SAMPLES_PER_MS, self.seed)
+
+    def batches(self, part: str, epoch: int, stem: torch.nn.Module) -> Iterator[Batch]:
+        """Features and labels of the streams of an epoch."""
+        for batch in self.streams(part).batches(epoch):
+            with torch.no_grad():
+                features = stem(batch.audio)
+            yield features, batch.labels
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """Of the labels, from one pass over the streams (thesis, section 4.4)."""
+        return class_weights([batch.labels for batch in self.streams("train").batches(0)], len(self.data.labels))
+
+    def edges(self) -> AdaptiveNetwork:
+        """The network with its edges trained, every mode on every hop."""
+        torch.manual_seed(self.seed)
+        adaptive = find_space(SPACE).adaptive(len(self.data.labels), HOP_MS)
+        done = self.folder / "edges.safetensors"
+        if done.exists():
+            adaptive.load_state_dict(read_tensors(done)[0])
+            return adaptive.eval()
+        streams = self.streams("train")
+        train(
+            adaptive,
+            lambda epoch: self.batches("train", epoch, adaptive.network.stem),
+            -(-streams.count // streams.batch_size),
+            Plan(epochs=EPOCHS, learning_rate=LEARNING_RATE),
+            of_every_mode(per_hop(self.weights)),
+            title=f"training all modes of {SPACE}, seed {self.seed}",
+            seed=self.seed,
+            checkpoint=self.folder / "edges.checkpoint",
+            log=lambda row: append_log(self.folder, row),
+        )
+        save_tensors(done, adaptive.state_dict())
+        return adaptive.eval()
+
+    def sinks(self, adaptive: AdaptiveNetwork) -> list[Batch]:
+        """What every mode gives the sink over some epochs of streams, in half precision."""
+        found: list[Batch] = []
+        steps = -(-self.streams("train").count // self.streams("train").batch_size)
+        with progress("hearing streams by all modes", STREAM_EPOCHS * steps) as advance, torch.no_grad():
+            for epoch in range(EPOCHS, EPOCHS + STREAM_EPOCHS):
+                for features, labels in self.batches("train", epoch, adaptive.network.stem):
+                    found.append((adaptive.sink_values(features).half(), labels))
+                    advance(1)
+        return found
+
+    def controllers(self, costs: ModeCosts, penalties: Sequence[float] = PENALTIES) -> list[AdaptiveNetwork]:
+        """A controller (and classifier) for every penalty, on the same edges."""
+        trained, cached = self.edges(), None
+        found = []
+        for penalty in penalties:
+            torch.manual_seed(self.seed)
+            adaptive = find_space(SPACE).adaptive(len(self.data.labels), HOP_MS)
+            adaptive.network.load_state_dict(trained.network.state_dict())
+            done = self.folder / f"controller-{penalty:g}.safetensors"
+            if done.exists():
+                adaptive.load_state_dict(read_tensors(done)[0])
+            else:
+                cached = self.sinks(trained) if cached is None else cached
+                objective = Objective(penalty=penalty, class_weights=self.weights)
+                training = ControllerTraining(adaptive, costs.table(adaptive), objective, self.seed)
+                some = cached
+                training.run(
+                    lambda _epoch, some=some: ((sinks.float(), labels) for sinks, labels in some),  # type: ignore[misc]
+                    CONTROLLER_EPOCHS,
+                    f"teaching a controller, penalty {penalty:g}",
+                    log=lambda row, penalty=penalty: append_log(self.folder, {"penalty_asked": penalty, **row}),  # type: ignore[misc]
+                )
+                save_tensors(done, adaptive.state_dict())
+            found.append(adaptive.eval())
+        return found
+
+    @cached_property
+    def long(self) -> LongStream:
+        """Words of people never heard, one about every three seconds."""
+        data = self.data
+        return long_stream(data.test, data.labels, data.test_noise, LONG_S, SPEECH_SHARE, self.seed)
+
+
+def per_hop(weights: Sequence[float]) -> Loss:
+    """Weighted cross-entropy over the hops of streams, padding left out."""
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        valid = labels != IGNORED
+        weight = torch.tensor(weights, device=logits.device)
+        total = functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), weight, ignore_index=IGNORED, reduction="sum"
+        )
+        return total / valid.sum()
+
+    return loss
+
+
+def judged(protocol: Protocol, adaptive: AdaptiveNetwork, costs: ModeCosts, *, alone: bool) -> Row:
+    """The controller, on the long stream and on frozen test streams; and every mode `alone`, if asked for."""
+    hop = HOP_MS * SAMPLES_PER_MS
+    table = costs.table(adaptive)
+    heard = sinks_of(adaptive, torch.from_numpy(protocol.long.audio), hop)
+    with torch.no_grad():
+        short = [
+            (adaptive.sink_values(adaptive.network.stem(batch.audio)), batch)
+            for batch in protocol.streams("test").frozen()
+        ]
+
+    def of(mode: int | None) -> Row:
+        with torch.no_grad():
+            rollout = _rolled(adaptive, heard[None], mode)
+            spent = float(hop_costs(table, rollout.modes).mean())
+            return {**_warden(protocol, rollout), "ms": spent, **_on_short(adaptive, short, table, mode)}
+
+    return {"own": of(None), "alone": [of(mode) for mode in range(len(adaptive.modes))] if alone else []}
+
+
+def _rolled(adaptive: AdaptiveNetwork, sinks: Tensor, mode: int | None) -> Rollout:
+    modes = None if mode is None else torch.full(sinks.shape[:2], mode)
+    return adaptive.roll(sinks, modes=modes)
+
+
+def _warden(protocol: Protocol, rollout: Rollout) -> Row:
+    """Shares of the words, by the metrics of the thesis."""
+    labels = protocol.data.labels
+    decider, found = Decider(labels, HOP_MS), []
+    for hop, scores in enumerate(rollout.logits[0].softmax(1).numpy(), 1):
+        start_ms = hop * HOP_MS - 1000.0
+        result = decider.update(start_ms, scores)
+        if result.is_new and result.top != labels[0]:
+            found.append(Found(result.top, start_ms, result.score))
+    truths = protocol.long.truths
+    kinds = [verdict.kind for verdict in verdicts(found, truths, TOLERANCE_MS)]
+    counts = {kind: kinds.count(kind) / len(truths) for kind in ("correct", "wrong", "false_alarm")}
+    return {**counts, "truths": len(truths)}
+
+
+def _on_short(adaptive: AdaptiveNetwork, short: Sequence[tuple[Tensor, Any]], table: Tensor, mode: int | None) -> Row:
+    """Hops labelled right, and what words and background cost."""
+    right: list[np.ndarray] = []
+    cost: list[np.ndarray] = []
+    share: list[np.ndarray] = []
+    label: list[np.ndarray] = []
+    for sinks, batch in short:
+        valid = batch.labels != IGNORED
+        rollout = _rolled(adaptive, sinks, mode)
+        right.append((rollout.logits.argmax(2) == batch.labels)[valid].numpy())
+        cost.append(hop_costs(table, rollout.modes)[valid].numpy())
+        share.append(batch.share[valid].numpy())
+        label.append(batch.labels[valid].numpy())
+    costs, shares, labels = (np.concatenate(each) for each in (cost, share, label))
+    varies = costs.std() > 0 and shares.std() > 0
+    return {
+        "right": float(np.concatenate(right).mean()),
+        "word_ms": float(costs[labels > 0].mean()),
+        "background_ms": float(costs[labels == 0].mean()),
+        "correlation": float(np.corrcoef(costs, shares)[0, 1]) if varies else None,
+        "mean_ms": float(costs.mean()),
+    }
