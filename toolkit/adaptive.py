@@ -270,6 +270,13 @@ class AdaptiveNetwork(nn.Module):
         log_odds, decisions, ran, chosen = (torch.stack(values, 1) for values in told)
         return Rollout(log_odds, decisions, ran, self.classify(chosen))
 
+    def drawn_modes(self, log_odds: Tensor, generator: torch.Generator) -> Tensor:
+        """Modes int64 [batch, hops] of decisions drawn by their log-odds [batch, hops, gates]."""
+        drawn = torch.rand(log_odds.shape, generator=generator).to(log_odds.device) < log_odds.sigmoid()
+        return self.mode_of.to(log_odds.device)[
+            (drawn * 2 ** torch.arange(len(self.gated), device=drawn.device)).sum(-1)
+        ]
+
     def forward(self, audio: Tensor) -> Tensor:
         """As `from_features`, of audio [batch, samples]."""
         return self.from_features(self.network.stem(audio))

@@ -20,6 +20,8 @@ from toolkit.progress import progress
 from toolkit.strategies.sanas import IGNORED, Objective, certainty, expected, hop_costs, reinforced, spread
 from toolkit.training import read_tensors, restore_tensors, save_tensors, tensors_of
 
+CERTAIN = 4.0  # times the log-odds that are tried: what is billed is nearly what is more likely, and still smooth
+
 Streams = Iterable[tuple[Tensor, Tensor]]
 """Batches of what every mode gives the sink, [batch, hops, modes, channels], with labels [batch, hops]."""
 
@@ -67,7 +69,8 @@ class ControllerTraining:
 
         Args:
             batches: of an epoch, the same for the same epoch.
-            log: receives a row per epoch: loss, penalty, mean ms of a hop, and ms by label (Fig. 4.10 of the thesis).
+            log: receives a row per epoch: loss, penalty, mean ms of a hop by the more likely decisions, and
+                ms by label (Fig. 4.10 of the thesis).
 
         Raises:
             MilliwiseError: the loss is not finite, or the checkpoint is damaged or of another network.
@@ -101,11 +104,13 @@ class ControllerTraining:
             loss.backward()
             nn.utils.clip_grad_norm_([each for group in self.optimizer.param_groups for each in group["params"]], 5.0)
             self.optimizer.step()
-            spent.add(hop_costs(self.costs_ms, rollout.modes.cpu()), labels.cpu())
+            # More certain than what is tried, for what is more likely is what will run.
+            modes = self.adaptive.drawn_modes(CERTAIN * rollout.log_odds.detach(), generator).cpu()
+            spent.add(hop_costs(self.costs_ms, modes), labels.cpu())
             losses.append(loss.item())
         if self.objective.limit_ms is not None and ramp == 1:  # dual ascent
             excess = spent.mean_ms / self.objective.limit_ms - 1
-            step = 2 * (1 - done) * max(-0.2, min(0.2, excess))  # smaller and smaller: the policy lags behind
+            step = 1.5 * (1 - done) * max(-0.2, min(0.2, excess))  # smaller and smaller: the policy lags behind
             self.penalty = min(1e3, max(1e-4, self.penalty * math.exp(step)))
         return {"loss": sum(losses) / len(losses), "penalty": self.penalty, **spent.facts()}
 
