@@ -7,7 +7,7 @@ from functools import singledispatch
 from torch import Tensor, nn
 
 from exporters.graph_writer import GraphWriter
-from toolkit.adaptive import Controller, HearingController, RecurrentController
+from toolkit.controller import Controller, HearingController, RecurrentController
 from toolkit.errors import MilliwiseError
 
 MEMORY_IN, MEMORY_OUT = "state_in_memory", "state_out_memory"

@@ -13,7 +13,8 @@ from exporters.adaptive import mode_names, to_adaptive_onnx
 from exporters.metadata import ListenerMetadata
 from exporters.onnx import state_shapes, with_properties
 from exporters.verify_adaptive import streams
-from toolkit.adaptive import AdaptiveNetwork, Controller, HearingController, RecurrentController
+from toolkit.adaptive import AdaptiveNetwork
+from toolkit.controller import Controller, HearingController, RecurrentController
 from toolkit.features import LogMel, log_mel_of
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv, RecentColumns, Separable, WindowHead, WindowMean

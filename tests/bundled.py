@@ -12,7 +12,8 @@ from torch import nn
 from exporters.adaptive_bundle import bundle_states, to_bundle, write_bundle, write_manifest
 from exporters.listener import Listener
 from exporters.onnx import with_properties
-from toolkit.adaptive import AdaptiveNetwork, RecurrentController
+from toolkit.adaptive import AdaptiveNetwork
+from toolkit.controller import RecurrentController
 from toolkit.features import LogMel
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv, WindowHead, WindowMean

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from profilers.counts import count
 from profilers.latency import edge_work
-from toolkit.adaptive import AdaptiveNetwork, HearingController, RecurrentController, Rollout, gate, of_every_mode
+from toolkit.adaptive import AdaptiveNetwork, Rollout, gate, of_every_mode
+from toolkit.controller import HearingController, RecurrentController
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture
 from toolkit.layers import WindowHead

@@ -33,8 +33,9 @@ from exporters.listener import Listener
 from exporters.verify_adaptive import streams
 from profilers import export_adaptive
 from profilers.modes import ModeCosts
-from toolkit.adaptive import AdaptiveNetwork, HearingController
+from toolkit.adaptive import AdaptiveNetwork
 from toolkit.cli import main
+from toolkit.controller import HearingController
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
 from toolkit.graph import Edge, Graph

@@ -23,7 +23,8 @@ from exporters.adaptive import mode_names, modes_after, to_adaptive_onnx
 from exporters.listener import Listener
 from exporters.onnx import state_shapes, to_onnx, with_properties
 from exporters.verify_adaptive import streams
-from toolkit.adaptive import AdaptiveNetwork, Controller, HearingController, RecurrentController
+from toolkit.adaptive import AdaptiveNetwork
+from toolkit.controller import Controller, HearingController, RecurrentController
 from toolkit.errors import MilliwiseError
 from toolkit.features import LogMel
 from toolkit.graph import Edge, Graph

@@ -157,12 +157,12 @@ def test_what_misses_a_target_is_said_to(tmp_path: Path, first: dict[str, Any], 
 
 
 def test_what_cannot_be_compared_is_not_measured(tmp_path: Path) -> None:
-    """No VAD misses as little, and no word was announced whose end is known."""
-    first = gated_raw({"misses": 0.05, "more_delay_ms": None})
-    rows = verdicts(tmp_path, first, thesis_raw())
-    for name in ("in talk, its ms over the best VAD's with the big one", "announced later than by always big, ms"):
-        row = rows[f"kws-gated: {name}"]
-        assert row["measured"] is None and row["met"] is None and row["reason"].startswith("seeds - ")
+    """No word was announced whose end is known."""
+    rows = verdicts(tmp_path, gated_raw({"misses": 0.05, "more_delay_ms": None}), thesis_raw())
+    row = rows["kws-gated: announced later than by always big, ms"]
+    assert row["measured"] is None and row["met"] is None and row["reason"].startswith("seeds - ")
+    talk = rows["kws-gated: in talk, its ms over the best VAD's with the big one"]
+    assert talk["measured"] is not None, "the best detector is best, whatever ours misses"
 
 
 def test_a_thesis_that_misses(tmp_path: Path) -> None:
