@@ -22,10 +22,10 @@ def draw(folder: Path, found: Mapping[str, Any], run: Path) -> list[Path]:
         run: folder of its search, whose log has the cost of every label over the training.
     """
     line = found["line"]
-    taught = [row for row in read_log(run) if row.get("stage") == TAUGHT]
+    taught = {row.get("epoch"): row for row in read_log(run) if row.get("stage") == TAUGHT}  # of the last training
     drawn = {
         "front": adaptive.pareto(found["rows"], "learned"),
-        "labels": adaptive.cost_by_label(taught, line["labels"]),
+        "labels": adaptive.cost_by_label(list(taught.values()), line["labels"]),
         "share": adaptive.cost_by_share(found["by_share"]),
         "timeline": adaptive.timeline(line),
     }
