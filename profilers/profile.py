@@ -49,8 +49,7 @@ def profile_device(
         threads: of onnxruntime.
         hop_ms: how often the listener will be called.
         clock: in which rhythm the table is timed: `tight`, `paced`, or `auto`: paced where the weights of the whole
-            network do not fit the device's cache, for then it decides how much of them is left after an idle hop. Of a
-            cache whose size is not told, `ASSUMED_CACHE_BYTES` are assumed (`measured["cache_assumed_bytes"]`).
+            network do not fit the device's cache (of one that is not told, `ASSUMED_CACHE_BYTES` are assumed).
         workers: when more than one, also measure what as many threads that share a network take (`profile.parallel`).
         partial: file that keeps what is measured so far; the work continues from it. The caller removes it when the
             profile is saved.
