@@ -6,9 +6,7 @@ streams is known: the controller learns from that (toolkit/strategies/sanas.py),
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from kws_demo.calibrate import calibrate
 from kws_demo.data import SpeechData
 from kws_demo.run_folder import MODES_NAME, RunFolder
 from kws_demo.settings import Settings, data_of
+from kws_demo.stages import Stages, require_device
 from kws_demo.streams import Mixture, Streams
 from kws_demo.train import Speech, accuracy
 from profilers.check import require_same_machine
@@ -80,10 +79,11 @@ def run_adaptive_search(
     return run.save()
 
 
-class _AdaptiveRun:
+class _AdaptiveRun(Stages):
     """The steps, in the order of `run_adaptive_search`."""
 
     def __init__(self, settings: Settings, profile: DeviceProfile, folder: Path, resume: bool) -> None:
+        super().__init__()
         torch.manual_seed(settings.seed)
         self.settings, self.profile, self.folder = settings, profile, Path(folder)
         self.budget = Budget.parse(settings.budget)
@@ -95,16 +95,8 @@ class _AdaptiveRun:
         profile.require(adaptive.graph, threads=settings.threads)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         require_same_machine(profile, self.target)
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
-        self.seconds: dict[str, float] = {}
+        require_device(settings.device)
         self.run_folder = RunFolder(folder, settings, profile, resume)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - begun, 1)
 
     def load(self) -> None:
         """Read or make the data and build the network for its labels."""

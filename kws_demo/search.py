@@ -6,9 +6,7 @@ only those that keep the budget on the device are fine-tuned, and the one that v
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,12 +28,12 @@ from kws_demo.data import SpeechData
 from kws_demo.measure import measure_candidate
 from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings, data_of
+from kws_demo.stages import Stages, require_device
 from kws_demo.train import Speech, accuracy
 from profilers.check import require_same_machine
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
 from toolkit.costs import Price, price
-from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import read_json
 from toolkit.graph import Architecture
@@ -81,10 +79,11 @@ def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume:
     return run.choose(candidates, networks)
 
 
-class _Run:
+class _Run(Stages):
     """The steps of a search, in the order of `run_search`."""
 
     def __init__(self, settings: Settings, profile: DeviceProfile, folder: Path, resume: bool) -> None:
+        super().__init__()
         torch.manual_seed(settings.seed)
         self.settings, self.profile, self.folder = settings, profile, Path(folder)
         self.budget = Budget.parse(settings.budget)
@@ -99,16 +98,8 @@ class _Run:
         if self.budget.metric == "latency_ms":  # nothing else is measured
             require_same_machine(profile, self.target)
         find_strategy(settings.strategy)
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise MilliwiseError("--device cuda: torch sees no CUDA device here; use --device cpu")
-        self.seconds: dict[str, float] = {}
+        require_device(settings.device)
         self.run_folder = RunFolder(folder, settings, profile, resume)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - begun, 1)
 
     def load(self) -> None:
         """Read or make the data and build the super-network for its labels."""

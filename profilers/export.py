@@ -57,7 +57,7 @@ def export_run(
     """
     own = None if space is None else find_space(space)
     selected, profile = _opened(folder, own)
-    Budget.parse(str(selected.facts.get("budget")))
+    Budget.parse(str(selected.facts.get("budget")))  # a damaged one is refused before anything else is looked at
     (require_bundle_place if control == "bundle" else require_writable)(output)
     if (on or profile.target) == "local":
         require_same_machine(profile, LocalTarget())
