@@ -6,8 +6,10 @@ does not run gives a single zero, which broadcasts in a sum; who would read it i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from onnx import TensorProto
 from torch import nn
 
 from exporters.controller import write_memory, write_odds
-from exporters.gates import Ring, columns_needed, remembers, write_stateless, write_streaming
+from exporters.gates import Branch, Ring, columns_needed, remembers, write_stateless, write_streaming
 from exporters.graph_writer import OPSET, GraphWriter, Value
 from exporters.onnx import IR_VERSION, add_up, finished, write
 from toolkit.adaptive import AdaptiveNetwork
@@ -25,6 +27,8 @@ from toolkit.features import log_mel_of
 from toolkit.graph import Edge
 
 OFF, COLD, WARM, ON = "off", "cold", "warm", "on"
+DIAL, RAN = "dial", "ran"  # states: what log-odds have to exceed; 1 for the streaming gates that ran in the hop before
+LATER = Value("", ())  # of an edge that is written together with others
 FileMode = tuple[int, frozenset[str]]
 """The mode in torch, and those of its live gates that ran in the hop before, too, of those with streaming state."""
 
@@ -132,9 +136,8 @@ class Assembly:
         self.values: dict[str, Value] = {}
         self.live: dict[str, str] = {}
         self.rings: dict[str, Ring] = {}
-        self.warm: dict[str, str] = {}
-        self.heard = ""
-        self.choice = ""
+        self.branches: dict[str, list[Branch]] = {}  # edges with streaming state by target, until all are known
+        self.heard = self.choice = self.ran = self.running = ""
         self._check(operations)
 
     def _check(self, operations: nn.ModuleDict) -> None:
@@ -163,25 +166,38 @@ class Assembly:
         """Append the decisions, and what they make live."""
         writer, gates = self.writer, self.adaptive.gated
         odds = write_odds(self.adaptive.controller, writer, known)
-        dial = writer.state("dial", (1, len(gates)))
+        dial = writer.state(DIAL, (1, len(gates)))
         writer.state("memory", (1, self.adaptive.controller.memory_size))
-        writer.node("Identity", [dial], "state_out_dial")
-        opened = writer.node("Greater", [odds, dial])
-        if self.forced:
-            opened = self._force(opened, [self.forced[gate] != OFF if gate in self.forced else None for gate in gates])
+        writer.node("Identity", [dial], f"state_out_{DIAL}")
+        shut = {gate: math.inf if state == OFF else -math.inf for gate, state in self.forced.items()}
+        opened = writer.node("Greater", [odds, self._force(dial, gates, shut)])
         places, zero = (writer.constant(each, np.int64) for each in (2 ** np.arange(len(gates)), [0]))
         digits = writer.node("Where", [opened, places, zero])
         self.choice = writer.node("ReduceSum", [digits, writer.constant([1], np.int64)], keepdims=0)
         live = [self.adaptive.modes[mode] for mode in self.adaptive.mode_of]
         for name in self.conditional:
-            table = writer.constant([name in each for each in live], np.bool_)
-            self.live[name] = writer.node("Gather", [table, self.choice])
+            if name not in self.streaming:
+                self.live[name] = self._looked_up([name in each for each in live], np.bool_)
+        if self.streaming:
+            open_gates = [[float(name in each) for name in self.streaming] for each in live]
+            self.running = self._looked_up(open_gates, np.float32, f"state_out_{RAN}")
+            warm = {gate: float(state == WARM) for gate, state in self.forced.items()}
+            self.ran = self._force(writer.state(RAN, (1, len(self.streaming))), self.streaming, warm)
 
-    def _force(self, conditions: str, instead: Sequence[bool | None]) -> str:
-        """What is given instead, where it is; all is still computed, for onnxruntime cannot know that nobody cares."""
-        allowed = self.writer.constant([each is not False for each in instead], np.bool_)
-        always = self.writer.constant([each is True for each in instead], np.bool_)
-        return self.writer.node("Or", [self.writer.node("And", [conditions, allowed]), always])
+    def _looked_up(self, table: Sequence[Any], dtype: type, name: str | None = None) -> str:
+        """What stands for the choice in a table over all choices of the gates, [1, ...]."""
+        return self.writer.node("Gather", [self.writer.constant(np.array(table), dtype), self.choice], name)
+
+    def _force(self, values: str, gates: Sequence[str], instead: Mapping[str, float]) -> str:
+        """The values [1, gates], but of some gates others.
+
+        What is not asked for then is computed all the same: onnxruntime cannot know that nobody cares.
+        """
+        if not self.forced:
+            return values
+        mask = self.writer.constant([gate in instead for gate in gates], np.bool_)
+        numbers = self.writer.constant(np.array([instead.get(gate, 0.0) for gate in gates]), np.float32)
+        return self.writer.node("Where", [mask, numbers, values])
 
     def sink(self, features: Value) -> Value:
         """The value of the sink, [1, channels, 1, 1]."""
@@ -192,32 +208,30 @@ class Assembly:
         """Which of `file_modes` it is: that of the choice, and a binary digit for every live gate that is warm."""
         modes = file_modes(self.adaptive)
         first = {mode: modes.index((mode, frozenset())) for mode, _warm in modes}
-        rows = []
+        rows: list[list[int]] = []
         for mode in self.adaptive.mode_of.tolist():
             streaming = _streaming(self.adaptive, mode)
             digits = {gate: 2**place for place, gate in enumerate(streaming)}
-            rows.append([first[mode], *(digits.get(gate, 0) for gate in self.streaming)])
-        row = self.writer.node("Gather", [self.writer.constant(np.array(rows), np.int64), self.choice])
-        flags = [self.writer.node("Cast", [self.warm[gate]], to=TensorProto.INT64) for gate in self.streaming]
-        ones = self.writer.node("Concat", [self.writer.constant([1], np.int64), *flags], axis=0)
-        return Value(self.writer.node("MatMul", [row, ones], "mode"), (1,))
+            rows.append([*(digits.get(gate, 0) for gate in self.streaming), first[mode]])
+        writer = self.writer
+        row = self._looked_up(rows, np.float32)  # far below 2 ** 24
+        if self.streaming:
+            ran = writer.node("Concat", [self.ran, writer.constant(np.ones((1, 1)), np.float32)], axis=1)
+            row = writer.node("Mul", [row, ran])
+        number = writer.node("ReduceSum", [row, writer.constant([1], np.int64)], keepdims=0)
+        return Value(writer.node("Cast", [number], "mode", to=TensorProto.INT64), (1,))
 
     def _apply(self, edge: Edge, module: nn.Module, value: Value) -> Value:
+        if edge.name in self.streaming:
+            place, ring = self.streaming.index(edge.name), self.ring(edge.source, value)
+            self.branches.setdefault(edge.target, []).append(Branch(edge.name, module, place, ring))
+            return LATER
         if edge.name not in self.values:
-            if edge.name in self.streaming:
-                self.values[edge.name] = self._apply_streaming(edge, module, value)
-            elif edge.name in self.conditional:
+            if edge.name in self.conditional:
                 self.values[edge.name] = write_stateless(self.writer, module, value, edge.name, self.live[edge.name])
             else:
                 self.values[edge.name] = write(module, self.writer, value, edge.name)
         return self.values[edge.name]
-
-    def _apply_streaming(self, edge: Edge, module: nn.Module, value: Value) -> Value:
-        name, writer, live = edge.name, self.writer, self.live[edge.name]
-        warm = writer.node("Cast", [writer.state(f"{name}.warm", (1,))], to=TensorProto.BOOL)
-        self.warm[name] = self._force(warm, [self.forced[name] == WARM]) if name in self.forced else warm
-        writer.node("Cast", [live], f"state_out_{name}.warm", to=TensorProto.FLOAT)
-        return write_streaming(writer, module, name, live, self.warm[name], self.ring(edge.source, value))
 
     def ring(self, node: str, value: Value) -> Ring:
         """As many columns of a node as any gated edge needs to catch up."""
@@ -234,6 +248,12 @@ class Assembly:
         return self.rings[node]
 
     def _add(self, node: str, values: Sequence[Value]) -> Value:
+        values = [value for value in values if value is not LATER]
+        if node in self.branches:
+            branches = self.branches.pop(node)
+            modes = [self.adaptive.modes[mode] for mode in self.adaptive.mode_of]
+            live = self._looked_up([any(each.name in mode for each in branches) for mode in modes], np.bool_)
+            values.append(write_streaming(self.writer, node, live, branches, self.running, self.ran))
         total = add_up(self.writer, values)
         into = [edge.name for edge in self.edges if edge.target == node]
         if node == self.adaptive.network.graph.sink and set(into) <= set(self.conditional):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,23 @@ class GraphWriter:
         # The shorter source is sliced: with enough new columns the joined tensor need not exist first.
         self.last(value.name if fresh >= count else joined.name, count, axis, f"state_out_{name}")
         return joined
+
+    def pack(self, name: str, states: Sequence[str]) -> None:
+        """Keep several states as one, [1, values]: it is taken apart before all other nodes, and joined after them."""
+        if len(states) < 2:
+            return
+        shapes = {state: self.states.pop(state) for state in states}
+        before = GraphWriter(self.opset, prefix=f"{self.prefix}{name}/")
+        parts = before.split(
+            self.state(name, (1, sum(map(math.prod, shapes.values())))), list(map(math.prod, shapes.values()))
+        )
+        for part, (state, shape) in zip(parts, shapes.items(), strict=True):
+            whole = [part, before.constant(shape, np.int64)]
+            before.nodes.append(helper.make_node("Reshape", whole, [f"state_in_{state}"]))
+        self.nodes[:0] = before.nodes
+        flat = self.constant([1, -1], np.int64)
+        joined = [self.node("Reshape", [f"{self.prefix}state_out_{state}", flat]) for state in shapes]
+        self.node("Concat", joined, f"state_out_{name}", axis=1)
 
     def branch(self, results: Sequence[Value]) -> onnx.GraphProto:
         """What was collected as a branch of an `If`: all it reads of the graph around it, it reads by name.

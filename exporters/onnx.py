@@ -141,6 +141,8 @@ def _mean(writer: GraphWriter, value: Value, window_columns: int, name: str) -> 
     last = value.name
     if value.shape[3] > window_columns:
         last = writer.last(last, window_columns, 3, f"{name}_columns")
+    elif value.shape[3] == 1:
+        return last
     return writer.node("GlobalAveragePool", [last])
 
 

@@ -37,7 +37,7 @@ from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
 from toolkit.spaces import SAMPLES_PER_MS, find_space
 from toolkit.strategies.sanas import IGNORED, Objective, hop_costs
-from toolkit.training import Plan, train
+from toolkit.training import Plan, quick_in_bfloat16, train
 
 EDGES_SHARE = 0.9  # of the training time; the controller's is known from its epochs
 LEARNING_RATE = 2e-3
@@ -134,7 +134,7 @@ class _AdaptiveRun(Stages):
             self.adaptive,
             self.speech.training,
             self.speech.steps,
-            Plan(epochs=MOST_EPOCHS, minutes=minutes, learning_rate=LEARNING_RATE),
+            Plan(MOST_EPOCHS, minutes, LEARNING_RATE, bfloat16=quick_in_bfloat16(self.settings.device)),
             of_every_mode(self.speech.loss()),
             title="training all modes",
             seed=self.settings.seed,

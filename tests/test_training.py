@@ -66,6 +66,23 @@ def test_the_loss_falls_and_the_network_can_tell(name: str | None) -> None:
     assert right.float().mean() > 0.75  # a third by chance
 
 
+def test_in_bfloat16_it_learns_as_much_and_its_weights_and_loss_stay_float32() -> None:
+    seen: list[torch.dtype] = []
+
+    def noticing(logits: Tensor, labels: Tensor) -> Tensor:
+        seen.append(logits.dtype)
+        return loss(logits, labels)
+
+    networks = {short: toy.network() for short in (False, True)}
+    rows = {
+        short: run(network, plan=Plan(epochs=12, learning_rate=2e-2, bfloat16=short), loss=noticing)
+        for short, network in networks.items()
+    }
+    assert rows[True][-1]["loss"] == pytest.approx(rows[False][-1]["loss"], abs=0.05)
+    assert rows[True][-1]["loss"] != rows[False][-1]["loss"], "it was computed otherwise"
+    assert {*seen, *(weight.dtype for weight in networks[True].parameters())} == {torch.float32}
+
+
 class Interrupted(Exception):
     """Stands for Ctrl-C, or for the power that fails."""
 
