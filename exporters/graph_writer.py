@@ -101,10 +101,9 @@ class GraphWriter:
         if len(states) < 2:
             return
         shapes = {state: self.states.pop(state) for state in states}
+        sizes = [math.prod(shape) for shape in shapes.values()]
         before = GraphWriter(self.opset, prefix=f"{self.prefix}{name}/")
-        parts = before.split(
-            self.state(name, (1, sum(map(math.prod, shapes.values())))), list(map(math.prod, shapes.values()))
-        )
+        parts = before.split(self.state(name, (1, sum(sizes))), sizes)
         for part, (state, shape) in zip(parts, shapes.items(), strict=True):
             whole = [part, before.constant(shape, np.int64)]
             before.nodes.append(helper.make_node("Reshape", whole, [f"state_in_{state}"]))

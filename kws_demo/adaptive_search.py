@@ -6,7 +6,7 @@ streams is known: the controller learns from that (toolkit/strategies/sanas.py),
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from kws_demo.stages import Stages, require_device
 from kws_demo.streams import Mixture, Streams
 from kws_demo.train import Speech, accuracy
 from profilers.check import require_same_machine
+from profilers.mode_prices import price_adaptive
 from profilers.modes import ModeCosts, measure_modes
 from profilers.target import parse_target
 from toolkit.adaptive import AdaptiveNetwork, of_every_mode
-from toolkit.budget import Budget
+from toolkit.budget import AVERAGED, Budget, show
 from toolkit.controller_training import ControllerTraining
 from toolkit.errors import BudgetTooSmall, MilliwiseError
 from toolkit.features import front_end_of
@@ -37,16 +38,29 @@ from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
 from toolkit.spaces import SAMPLES_PER_MS, find_space
 from toolkit.strategies.sanas import IGNORED, Objective, hop_costs
-from toolkit.training import Plan, quick_in_bfloat16, train
+from toolkit.training import Growth, Plan, quick_in_bfloat16, train
 
 EDGES_SHARE = 0.9  # of the training time; the controller's is known from its epochs
 LEARNING_RATE = 2e-3
 MOST_EPOCHS = 1000
+# Of the time, without branches that hold most of the weights: a step without them takes a fifteenth of the time
+# (measured), and they learn faster from a trunk that hears something already.
+SMALL_FIRST = 0.2
 STREAM_EPOCHS, CONTROLLER_EPOCHS = 4, 60
 RUN_HOPS = 5.0  # of a branch that opens: a word is in about so many windows (measured: with 1, the dear one stays shut)
+# What `ControllerTraining` logs as ms, where it was given multiply-adds.
+COUNTED_NAMES = {"mean_ms": AVERAGED["multiply_adds"], "ms_by_label": "multiply_adds_by_label"}
 # Few hops of life are words; so that a controller learns to shut its gates again, more follows the word.
 HEARD = Mixture(seconds=(3.0, 6.0), words=(1, 3), unknown_share=0.25, silence_share=0.1, talk_share=0.25)
 Batch = tuple[Tensor, Tensor]
+
+
+def small_first(adaptive: AdaptiveNetwork) -> Growth:
+    """At first all edges but the gated ones that hold more than half of the weights, then all."""
+    operations = adaptive.network.operations
+    weights = {name: sum(weight.numel() for weight in operations[name].parameters()) for name in operations}
+    large = {gate for gate in adaptive.gated if weights[gate] > sum(weights.values()) / 2}
+    return lambda done: adaptive.graph.full - (large if done < SMALL_FIRST else set())
 
 
 def run_adaptive_search(
@@ -57,14 +71,15 @@ def run_adaptive_search(
     The mean is over streams in which about half of the hops hold speech: more than a listener will hear.
 
     Args:
-        profile: of the device; the modes are measured on its target.
+        profile: of the device; the modes are measured on its target. A budget of FLOPs is held against counted modes
+            (`profilers/mode_prices.py`); their ms are measured all the same, for the listener and its meter.
 
     Returns:
         The content of `run.json`.
 
     Raises:
-        MilliwiseError: the space has no gates, the budget is no mean in ms or below the cheapest mode, bad data, or a
-            folder of other arguments to resume.
+        MilliwiseError: the space has no gates, or for FLOPs gated edges that catch up; the budget is no mean of ms or
+            FLOPs, or below the cheapest mode; bad data, or a folder of other arguments to resume.
     """
     run = _AdaptiveRun(settings, profile, folder, resume)
     with run.timed("data"):
@@ -88,11 +103,21 @@ class _AdaptiveRun(Stages):
         self.settings, self.profile, self.folder = settings, profile, Path(folder)
         self.budget = Budget.parse(settings.budget)
         if self.budget.statistic != "mean":
-            raise MilliwiseError(f"sanas keeps a mean over the hops, not {self.budget}: write it as '1 ms mean'")
+            mean = f"{self.budget} mean" if self.budget.metric == "multiply_adds" else "1 ms mean"
+            raise MilliwiseError(f"sanas keeps a mean over the hops, not {self.budget}: write it as '{mean}'")
+        if settings.network_only and self.budget.metric != "multiply_adds":
+            raise MilliwiseError(
+                f"what is measured for {self.budget} contains controller and front-end: leave out --network-only, or "
+                "give a budget such as '40 MFLOPs mean'"
+            )
         self.space = find_space(settings.space)
         adaptive = self.space.adaptive(hop_ms=profile.hop_ms)
         front_end_of(adaptive.network.stem, self.space.name)
         profile.require(adaptive.graph, threads=settings.threads)
+        self.prices = None
+        if self.budget.metric == "multiply_adds":
+            self.prices = price_adaptive(adaptive, profile, settings.network_only)
+            self._require_feasible(self.prices.named_multiply_adds)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         require_same_machine(profile, self.target)
         require_device(settings.device)
@@ -118,11 +143,15 @@ class _AdaptiveRun(Stages):
             options = {"hop_ms": self.profile.hop_ms, "threads": self.profile.threads}
             self.costs = measure_modes(self.adaptive.eval(), shape, self.target, profile=self.profile, **options)
             write_json(path, self.costs.facts())
-        least = min(self.costs.named_ms.values())
+        if self.prices is None:
+            self._require_feasible(self.costs.named_ms)
+
+    def _require_feasible(self, named: Mapping[str, float]) -> None:
+        least = min(named.values())
         if self.settings.penalty is None and least > self.budget.limit:
             raise BudgetTooSmall(
-                f"no listener of this space fits {self.budget}: its cheapest mode costs {least:.3g} ms here; allow "
-                "at least that"
+                f"no listener of this space fits {self.budget}: its cheapest mode costs "
+                f"{show(self.budget.metric, least)} here; allow at least that"
             )
 
     def train_edges(self) -> None:
@@ -134,7 +163,13 @@ class _AdaptiveRun(Stages):
             self.adaptive,
             self.speech.training,
             self.speech.steps,
-            Plan(MOST_EPOCHS, minutes, LEARNING_RATE, bfloat16=quick_in_bfloat16(self.settings.device)),
+            Plan(
+                MOST_EPOCHS,
+                minutes,
+                LEARNING_RATE,
+                bfloat16=quick_in_bfloat16(self.settings.device),
+                growth=small_first(self.adaptive),
+            ),
             of_every_mode(self.speech.loss()),
             title="training all modes",
             seed=self.settings.seed,
@@ -151,18 +186,21 @@ class _AdaptiveRun(Stages):
         streams = Streams(self.data, "train", self.hop_samples, self.settings.seed, HEARD)
         cached = [batch for epoch in range(STREAM_EPOCHS) for batch in self._heard(streams, epoch)]
         penalty = self.settings.penalty
-        limit_ms = self.budget.limit if penalty is None else None
-        objective = Objective(penalty=penalty, limit_ms=limit_ms, run_hops=RUN_HOPS)
-        self.training = ControllerTraining(
-            self.adaptive, self.costs.table(self.adaptive), objective, self.settings.seed
-        )
+        limit = self.budget.limit if penalty is None else None
+        objective = Objective(penalty=penalty, limit_ms=limit, run_hops=RUN_HOPS)
+        table = self.costs.table(self.adaptive) if self.prices is None else self.prices.table()
+        self.training = ControllerTraining(self.adaptive, table, objective, self.settings.seed)
         self.training.run(
             lambda epoch: cached,
             CONTROLLER_EPOCHS,
             "teaching the controller",
             checkpoint=self.folder / "controller.checkpoint",
-            log=lambda row: append_log(self.folder, row),
+            log=self._log_taught,
         )
+
+    def _log_taught(self, row: dict[str, Any]) -> None:
+        names = {} if self.prices is None else COUNTED_NAMES
+        append_log(self.folder, {names.get(name, name): value for name, value in row.items()})
 
     def _heard(self, streams: Streams, epoch: int) -> Iterator[Batch]:
         total = -(-streams.count // streams.batch_size)
@@ -188,6 +226,7 @@ class _AdaptiveRun(Stages):
             "data": self.data.description,
             "penalty": self.training.penalty,
             "modes": self.costs.facts(),
+            **({} if self.prices is None else {"prices": self.prices.facts()}),
             "streams": self._judged("test"),
             "accuracy": self._accuracies(),
             "calibration": calibration.facts(),
@@ -213,10 +252,12 @@ class _AdaptiveRun(Stages):
         }
 
     def _judged(self, part: str) -> dict[str, Any]:
-        """Over frozen streams: the share of hops that is labelled right, by the controller and by every mode; ms."""
+        """Over frozen streams: the share of hops that is labelled right, by the controller and by every mode; cost."""
         streams = Streams(self.data, part, self.hop_samples, self.settings.seed, HEARD)
-        table = self.costs.table(self.adaptive)
-        right, hops, total_ms = torch.zeros(1 + len(self.adaptive.modes)), 0, 0.0
+        tables = {AVERAGED["latency_ms"]: self.costs.table(self.adaptive)}
+        if self.prices is not None:
+            tables[AVERAGED["multiply_adds"]] = self.prices.table()
+        right, hops, totals = torch.zeros(1 + len(self.adaptive.modes)), 0, dict.fromkeys(tables, 0.0)
         with torch.no_grad():
             for batch in streams.frozen():
                 valid = batch.labels != IGNORED
@@ -227,7 +268,9 @@ class _AdaptiveRun(Stages):
                     *(self.adaptive.classify(sinks[:, :, m]) for m in range(len(self.adaptive.modes))),
                 ]
                 right += torch.tensor([float((logits.argmax(2) == batch.labels)[valid].sum()) for logits in said])
-                total_ms += float(hop_costs(table, rollout.modes)[valid].sum())
+                for name, table in tables.items():
+                    totals[name] += float(hop_costs(table, rollout.modes)[valid].sum(dtype=torch.float64))
                 hops += int(valid.sum())
         shares = (right / hops).tolist()
-        return {"hops": hops, "right": shares[0], "right_by_mode": shares[1:], "mean_ms": total_ms / hops}
+        means = {name: total / hops for name, total in totals.items()}
+        return {"hops": hops, "right": shares[0], "right_by_mode": shares[1:], **means}

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from toolkit.cli import FILE, FilePath, Finite, json_option, report, seed_option
+from toolkit.errors import MilliwiseError
 
 FOLDER = FilePath(path_type=str)
 DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]."
@@ -41,7 +43,14 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     "--strategy",
     default="bsn",
     show_default=True,
-    help="bsn or uniform; or sanas: a network chosen anew at every hop, with a budget such as '1 ms mean'.",
+    help="bsn or uniform; or sanas: a network chosen anew at every hop, with a budget such as '1 ms mean', "
+    "or '40 MFLOPs mean' where no gated edge has to catch up.",
+)
+@click.option(
+    "--network-only",
+    is_flag=True,
+    help="Of sanas and a budget in FLOPs: bill neither the controller nor the front-end, as the thesis does. Else "
+    "everything in the file is billed.",
 )
 @click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn or sanas; found by itself unless given.")
 @click.option(
@@ -90,6 +99,10 @@ def search(
     from toolkit.profile import DeviceProfile
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
+    if settings.strategy == "sanas":
+        _refuse_given(context, "bound", "calls")
+    elif settings.network_only:
+        raise MilliwiseError(f"--network-only is of no use to --strategy {settings.strategy}: leave it out")
     findings = check_added(Path(settings.add)) if settings.add is not None else []
     for line in findings[:MOST_FINDINGS]:
         click.echo(line, err=True)
@@ -128,6 +141,13 @@ def search(
     context.exit(0 if kept else 1)
 
 
+def _refuse_given(context: click.Context, *names: str) -> None:
+    """Refuse options that a search for an adaptive listener has no use for: it prices the modes it measured."""
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise MilliwiseError(f"--{name} is of no use to --strategy sanas: leave it out")
+
+
 def _next(run: dict[str, Any], output: Path) -> str:
     from toolkit.spaces import SPACES
 
@@ -137,10 +157,11 @@ def _next(run: dict[str, Any], output: Path) -> str:
 
 def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, as_json: bool) -> None:
     """What a search for an adaptive listener found; exit code 1 if its mean is over the budget."""
-    from toolkit.budget import Budget
+    from toolkit.budget import AVERAGED, Budget, show
 
     streams, budget = run["streams"], Budget.parse(run["budget"])
-    kept = streams["mean_ms"] <= budget.limit
+    spent = streams[AVERAGED[budget.metric]]
+    kept = spent <= budget.limit
     result = {
         "run": str(output),
         "strategy": run["strategy"],
@@ -152,16 +173,18 @@ def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, 
         "between_words": run["accuracy"]["between_words"],
         "live_edges": run["kept"],
         "modes": run["modes"],
+        "prices": run.get("prices"),
         "streams": streams,
         "pareto": [],
         "seconds": run["seconds"],
     }
-    dearest = max(run["modes"]["named_ms"].values())
+    named = run["modes"]["named_ms"] if "prices" not in run else run["prices"]["named_multiply_adds"]
+    dearest = max(named.values())
     report(
         as_json,
         result,
-        f"{output}: {streams['mean_ms']:.3g} ms a hop on average ({dearest:.3g} at most) for {budget}, "
-        f"{'kept' if kept else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % (± "
+        f"{output}: {show(budget.metric, spent)} a hop on average ({show(budget.metric, dearest)} at most) for "
+        f"{budget}, {'kept' if kept else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % (± "
         f"{100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
     )
     context.exit(0 if kept else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporters.metadata import RATE_HZ
+from kws_demo.detectors import EnergyDetector, VoiceDetector, as_pcm
 from kws_demo.voices import SILENCE_LABEL, UNKNOWN_LABEL
 from toolkit.adaptive import AdaptiveNetwork
-from toolkit.errors import MilliwiseError, MissingExtra
+from toolkit.errors import MilliwiseError
 
-FLOOR_SECONDS, FLOOR_PERCENT = 10, 10  # the noise floor is this percentile of the hops of so long
-QUIETEST_DB = -80.0  # below it all is as quiet: digital silence would make any noise a sound
-VOICE_SAMPLES = 3 * RATE_HZ // 100  # 30 ms, the longest frame of webrtcvad
 SCORED_AT_ONCE = 4096  # hops
 Policy = Callable[["Heard"], np.ndarray]
 """From a stream to the index of the mode of every hop, int64 [hops]."""
@@ -71,8 +67,9 @@ class Heard:
 
     @property
     def sound(self) -> np.ndarray:
-        """The audio of whole hops, within -1..1 and with zeros for NaN."""
-        return np.clip(np.nan_to_num(self.audio[: self.hops * self.hop_samples]), -1, 1)
+        """The audio, float32 [hops, hop_samples], within -1..1 and with zeros for NaN."""
+        sound = np.clip(np.nan_to_num(self.audio[: self.hops * self.hop_samples]), -1, 1)
+        return sound.reshape(self.hops, self.hop_samples)
 
     def scores_of(self, modes: np.ndarray) -> np.ndarray:
         """The scores [hops, labels] of the modes [hops] that ran: none remembers what ran before."""
@@ -128,11 +125,12 @@ class Energy(Gate):
 
     def opens(self, heard: Heard) -> np.ndarray:
         """See `Gate`."""
-        power = np.square(heard.sound.reshape(heard.hops, heard.hop_samples)).mean(1)
-        level_db = 10 * np.log10(np.maximum(power, 10 ** (QUIETEST_DB / 10)))
-        past = max(1, round(FLOOR_SECONDS * RATE_HZ / heard.hop_samples))
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(level_db, (past - 1, 0), "edge"), past)
-        return np.asarray(level_db - np.percentile(windows, FLOOR_PERCENT, axis=1) > self.above_db)
+        detector = self.detector(heard.hop_samples)
+        return np.fromiter(map(detector.push, heard.sound), bool, heard.hops)
+
+    def detector(self, hop_samples: int) -> EnergyDetector:
+        """What it is on a device."""
+        return EnergyDetector(self.above_db, hop_samples)
 
 
 @dataclass(frozen=True)
@@ -158,18 +156,12 @@ class Voiced(Gate):
 
     def opens(self, heard: Heard) -> np.ndarray:
         """See `Gate`."""
-        try:
-            detector = importlib.import_module("webrtcvad").Vad(self.aggressiveness)
-        except ImportError:
-            raise MissingExtra("webrtcvad-wheels", "dev") from None
-        samples = (heard.sound * 32767).astype("<i2")
-        starts = range(0, len(samples) - VOICE_SAMPLES + 1, VOICE_SAMPLES)
-        voiced = [detector.is_speech(samples[start : start + VOICE_SAMPLES].tobytes(), RATE_HZ) for start in starts]
-        # A frame is known when it is over. Hops shorter than a frame may have none, and then no reason to open.
-        known = (np.array(starts, np.int64) + VOICE_SAMPLES - 1) // heard.hop_samples
-        counts = np.bincount(known, minlength=heard.hops)
-        found = np.bincount(known, np.array(voiced, float), minlength=heard.hops)
-        return found > self.share * counts
+        detector = self.detector()
+        return np.fromiter((detector.push(as_pcm(hop)) for hop in heard.sound), bool, heard.hops)
+
+    def detector(self) -> VoiceDetector:
+        """What it is on a device."""
+        return VoiceDetector(self.share, self.aggressiveness)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class Microphone:
         self.overflows = 0  # gaps in the audio: the sound card's own, those of a full ring, and times it was away
         self.returns = 0  # times it was away and came back
         self.invalid_samples = 0  # which were no numbers (NaN or infinity); zeros are heard in their place
+        self._channels: int | None = None  # that it was opened with
         self._dropping = False  # inside a gap of a full ring
         self._ring: queue.Queue[np.ndarray] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
         self._stream: Any = None
@@ -131,9 +132,13 @@ class Microphone:
     def _open(self, found: dict[str, Any]) -> None:
         sounddevice = _sounddevice()
         self.found, self.name = found, printable(found["name"])
-        for channels in sorted({1, found["channels"]}):  # some hardware has no mono
+        ways = sorted({1, found["channels"]})  # some hardware has no mono
+        if self._channels in ways:  # mono that is refused while it comes back is not left for the mean of 32 channels
+            ways = [self._channels]
+        for channels in ways:
             try:
                 self._stream = self._started(sounddevice, channels)
+                self._channels = channels
                 return
             except sounddevice.PortAudioError as error:
                 reason = printable(error)

@@ -24,6 +24,7 @@ class Settings:
         strategy: name of the search strategy.
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
+        network_only: a budget of mean FLOPs bills neither controller nor front-end.
         device: where to train, `cpu` or `cuda`.
         bound: price networks by the upper bound of the profile's prediction instead of the prediction.
         on: target to measure on instead of the profile's.
@@ -39,6 +40,7 @@ class Settings:
     seed: int = 0
     minutes: float = 10.0
     penalty: float | None = None
+    network_only: bool = False
     add: str | None = None
     unknown: list[str] = field(default_factory=list)
     noise: str | None = None

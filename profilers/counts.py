@@ -123,5 +123,6 @@ def _per_input(inputs: list[Any], _outputs: list[Any]) -> int:
 
 
 def _pooling(inputs: list[Any], outputs: list[Any]) -> int:
-    """Every output is a sum over a window."""
-    return _size(outputs[0]) * math.prod(length.toIValue() for length in inputs[1].node().inputs())
+    """Every output is a sum over a window; of one value there is nothing to sum, and nothing is exported."""
+    window = math.prod(length.toIValue() for length in inputs[1].node().inputs())
+    return _size(outputs[0]) * window if window > 1 else 0

@@ -16,7 +16,7 @@ from profilers.listener_metadata import listener_metadata
 from profilers.measured_file import measured_on
 from profilers.target import LocalTarget
 from toolkit.budget import Budget
-from toolkit.costs import price
+from toolkit.costs import price, price_modes
 from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import require_writable, write_file
@@ -126,12 +126,16 @@ def _is_kept(
     budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None, own: Space | None
 ) -> bool | None:
     """As measured, for a budget of time; as counted, for another."""
-    if budget.statistic == "mean":
+    if budget.metric == "latency_ms" and budget.statistic == "mean":
         return None if measured is None else measured.p50_ms <= budget.limit
     if budget.metric == "latency_ms":
         return None if measured is None else measured.kept
     space = own or built_in_space(selected.facts["space"], "the run")
     graph = space.build(hop_ms=profile.hop_ms).graph
+    if budget.statistic == "mean":  # the controller is gone; the front-end is billed if the search did
+        prices = selected.facts.get("prices")
+        network_only = isinstance(prices, dict) and prices.get("network_only") is True
+        return price_modes(graph, profile, front_end=not network_only)(selected.architecture) <= budget.limit
     return price(graph, profile, budget)(selected.architecture) <= budget.limit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporters.adaptive import to_adaptive_onnx
 from exporters.adaptive_bundle import bundle_states, to_bundle, write_bundle, write_manifest
@@ -17,7 +17,7 @@ from profilers.listener_metadata import listener_metadata
 from profilers.measured_file import measured_on
 from profilers.modes import ModeCosts, forced
 from toolkit.adaptive import AdaptiveNetwork
-from toolkit.budget import Budget
+from toolkit.budget import AVERAGED, Budget
 from toolkit.errors import MilliwiseError
 from toolkit.files import write_file
 from toolkit.profile import DeviceProfile
@@ -44,7 +44,8 @@ def export_adaptive(
     Raises:
         MilliwiseError: the run lacks figures, the export fails a check, or the target fails.
     """
-    budget, mean_ms, costs = _figures(selected, adaptive)
+    figures = _figures(selected, adaptive)
+    budget, mean_ms, costs, _spent = figures
     shape = (1, selected.hop_ms * SAMPLES_PER_MS)
     model = to_adaptive_onnx(adaptive, shape, opset, ir)
     dearest = max(range(len(costs.named_ms)), key=list(costs.named_ms.values()).__getitem__)
@@ -65,7 +66,7 @@ def export_adaptive(
         aside.write_bytes(described(checked[0]))
 
     write_file(output, write)
-    return _result(output, output.stat().st_size, verified[0], checked[0], budget, mean_ms, costs)
+    return _result(output, output.stat().st_size, verified[0], checked[0], figures)
 
 
 def export_bundle(
@@ -82,9 +83,9 @@ def export_bundle(
     Raises:
         MilliwiseError: the run lacks figures, the export fails a check, or something else is in the folder.
     """
-    budget, mean_ms, costs = _figures(selected, adaptive)
+    figures = _figures(selected, adaptive)
     plan, models = to_bundle(adaptive, (1, selected.hop_ms * SAMPLES_PER_MS), opset, ir)
-    described = listener_metadata(selected, models[TRUNK], None, profile, mean_ms, costs.named_ms)
+    described = listener_metadata(selected, models[TRUNK], None, profile, figures.mean_ms, figures.costs.named_ms)
     metadata = replace(described, states=bundle_states(models, len(adaptive.gated)))
     sizes: list[int] = []
     verified: list[AdaptiveVerification] = []
@@ -96,34 +97,44 @@ def export_bundle(
         verified.append(verify_adaptive(aside, adaptive))
 
     write_bundle(output, write)
-    return _result(output, sizes[0], verified[0], None, budget, mean_ms, costs)
+    return _result(output, sizes[0], verified[0], None, figures)
+
+
+class _Figures(NamedTuple):
+    """Of the search; `spent` is the mean that its budget is held against, in the unit of that."""
+
+    budget: Budget
+    mean_ms: float
+    costs: ModeCosts
+    spent: float
 
 
 def _result(
-    output: Path, size_bytes: int, verified: AdaptiveVerification, measured: Check | None,
-    budget: Budget, mean_ms: float, costs: ModeCosts,
-) -> dict[str, Any]:  # fmt: skip
+    output: Path, size_bytes: int, verified: AdaptiveVerification, measured: Check | None, figures: _Figures
+) -> dict[str, Any]:
     return {
         "model": str(output),
         "bytes": size_bytes,
         "max_abs_diff": verified.max_abs_diff,
         "verified": asdict(verified),
-        "predicted_ms": mean_ms,
+        "predicted_ms": figures.mean_ms,
         "measured_p50_ms": measured and measured.p50_ms,
         "measured_p95_ms": measured and measured.p95_ms,
         "measured": measured and measured.facts(),
-        "modes": dict(costs.named_ms),
-        "budget": str(budget),
-        "budget_kept": mean_ms <= budget.limit,
+        "modes": dict(figures.costs.named_ms),
+        "budget": str(figures.budget),
+        "budget_kept": figures.spent <= figures.budget.limit,
     }
 
 
-def _figures(selected: Selected, adaptive: AdaptiveNetwork) -> tuple[Budget, float, ModeCosts]:
-    facts = selected.facts
+def _figures(selected: Selected, adaptive: AdaptiveNetwork) -> _Figures:
+    facts, budget = selected.facts, Budget.parse(str(selected.facts.get("budget")))
     try:
-        mean_ms, costs = facts["streams"]["mean_ms"], ModeCosts.from_facts(facts["modes"], adaptive)
+        means = [facts["streams"][AVERAGED[metric]] for metric in ("latency_ms", budget.metric)]
+        costs = ModeCosts.from_facts(facts["modes"], adaptive)
     except (KeyError, TypeError, AttributeError):
         raise MilliwiseError("the run has no figures of its modes: search again") from None
-    if not isinstance(mean_ms, float) or not 0 < mean_ms < math.inf:
-        raise MilliwiseError(f"the run says that a hop costs {str(mean_ms)[:40]} ms on average: search again")
-    return Budget.parse(str(facts.get("budget"))), mean_ms, costs
+    for mean, unit in zip(means, ("ms", "ms" if budget.metric == "latency_ms" else "multiply-adds"), strict=True):
+        if not isinstance(mean, float) or not 0 < mean < math.inf:
+            raise MilliwiseError(f"the run says that a hop costs {str(mean)[:40]} {unit} on average: search again")
+    return _Figures(budget, means[0], costs, means[1])

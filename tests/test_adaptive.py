@@ -239,6 +239,11 @@ def test_training_hears_every_mode_and_listening_one() -> None:
     adaptive.train()
     logits = adaptive.from_features(features)
     assert logits.shape == (2 * len(adaptive.modes), 4, 4)
+    some = {"second", "shortcut"}
+    assert adaptive.from_features(features, some).shape == (2 * 2, 4, 4), "off, and the shortcut alone"
+    every = adaptive.eval().sink_values(features)
+    places = [place for place, live in enumerate(adaptive.modes) if live <= some]
+    torch.testing.assert_close(adaptive.sink_values(features, some), every[:, :, places])
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())

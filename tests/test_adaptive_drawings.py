@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from itertools import pairwise
+from itertools import pairwise, permutations, product
 from typing import Any
 
 import fake_search as fake
@@ -138,6 +138,24 @@ def test_the_strip_of_modes_and_their_ms_stand_where_the_hops_are() -> None:
     assert top[0] == pytest.approx(scale(8), abs=0.06) and "4 ms" in words(root)
     assert {"off", "deep cold", "deep warm", "threshold"} <= set(words(root))
     assert len(of_class(root, "pin")) == len(fake.stream(20)["detections"])
+
+
+def test_every_mode_is_named_below_and_none_stands_on_another() -> None:
+    """At 8 pixels a letter, as wide as those of `wide warm+deep warm` are on average."""
+    states = ["", " cold", " warm"]
+    names = ["+".join(f"{gate}{state}" for gate, state in zip(("wide", "deep"), pair, strict=True) if state) or "off"
+             for pair in product(states, states)]  # fmt: skip
+    root = drawing(adaptive.timeline(running(names * 11 + ["off"], [float(len(name)) for name in names * 11] + [3.0])))
+    texts = {each.text: (float(each.get("x", "")), float(each.get("y", ""))) for each in of_class(root, "small")}
+    assert set(names) <= set(texts) and len(set(names)) == 9
+    height = float(root.get("viewBox", "").split()[3])
+    axis = max(float(each.get("y", "")) for each in of_class(root, "tick"))
+    below = {text: place for text, place in texts.items() if place[1] > axis}
+    assert set(below) == {*names, "bed", "cat", "happy", "threshold"}
+    for (text, (x, y)), (_other, (other_x, other_y)) in permutations(below.items(), 2):
+        assert x + 8 * len(str(text)) <= adaptive.FULL and axis + 14 <= y <= height - 4
+        assert other_y != y or other_x < x or other_x - 21 >= x + 8 * len(str(text))
+        assert other_y == y or abs(other_y - y) >= 14
 
 
 def test_a_long_stream_is_shown_for_half_a_minute_and_one_without_modes_not_at_all() -> None:

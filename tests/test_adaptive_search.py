@@ -111,6 +111,25 @@ def refusal(result: Result) -> str:
     return lines[0]
 
 
+@pytest.mark.parametrize("given", [["--bound"], ["--calls", "400"]])
+def test_what_this_search_has_no_use_for_is_refused(given: list[str], profile_file: Path, tmp_path: Path) -> None:
+    told = refusal(search(profile_file, tmp_path / "run", *given))
+    assert told == f"Error: {given[0]} is of no use to --strategy sanas: leave it out"
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_branch_with_most_of_the_weights_is_trained_last() -> None:
+    adaptive = find_space("kws-gated").adaptive()
+    growth = search_module.small_first(adaptive)
+    assert growth(0.1) == adaptive.graph.full - {"deep"} and growth(0.5) == growth(1.0) == adaptive.graph.full
+
+
+def test_feasible_asks_for_a_budget_of_networks_that_do_not_change(profile_file: Path) -> None:
+    told = refusal(run("feasible", SPACE, "--profile", profile_file, "--budget", "900 us mean"))
+    assert "a budget of 900 us mean is for networks that change" in told and "write '0.9 ms'" in told
+    assert run("feasible", SPACE, "--profile", profile_file, "--budget", "0.9 ms").exit_code in (0, 1)
+
+
 @pytest.fixture(scope="module")
 def found(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A run folder, and what the command told."""

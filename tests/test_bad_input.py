@@ -31,7 +31,8 @@ from toolkit.graph import Edge, Graph
 from toolkit.progress import progress
 from toolkit.spaces import find_space
 from toolkit.supernet import SuperNetwork
-from toolkit.training import Plan, read_tensors
+from toolkit.training import Plan
+from toolkit.weights import read_tensors
 
 
 def refusal(*arguments: object) -> str:

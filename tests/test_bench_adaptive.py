@@ -7,28 +7,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-import gated_space
+import gated_trial
 import numpy as np
 import pytest
 import torch
-from exported import randomise
-from word_clips import LABELS, word_data
+from gated_trial import NAMED_MS
 
 from kws_demo.bench import adaptive as bench
 from kws_demo.bench import adaptive_gated as gated
 from kws_demo.bench.adaptive_thesis import per_hop
 from kws_demo.bench.rows import Results, table
-from kws_demo.decide import Decision
-from kws_demo.gates import GATES, Heard
-from kws_demo.long_streams import long_stream
-from kws_demo.sinks import sinks_of
-from profilers.modes import ModeCosts
-from toolkit.run import Selected
+from kws_demo.gates import GATES
 from toolkit.strategies.sanas import IGNORED
 
-NAMED_MS = dict(zip(gated_space.MODES, (0.5, 2.0, 1.0, 9.0, 3.0, 11.0, 10.0, 5.0, 4.0), strict=True))
-HOP = 3200
-OUTER_MS = {"restart": 12.0, "energy": 0.05, "vad": 0.1}
+OUTER_MS = {"alone": [0.4, 0.9, 2.5, 3.5], "restart": 12.0, "energy": 0.05, "vad": 0.1}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +60,19 @@ def gated_raw(ours: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
     hour = {"background_core": 0.01, "p99_ms": 40.0, "growth_mb": 0.2, "difference": 1e-6}
     onset = {"more_missed": {"1": 0.0, "600": 0.02}}
     drawn = {"line": {"labels": ["_silence_"]}, "by_share": []}
-    return {"rows": rows, "big_ms": 2.5, "onset": onset, "hour": hour, **drawn, **changes}
+    return {"rows": rows, "big_ms": 2.5, "onset": onset, "dial": turned(), "hour": hour, **drawn, **changes}
+
+
+def static_raw() -> dict[str, Any]:
+    """Of one seed: one network is not worth its cost."""
+    small = point("static network", "small, hop 200 ms", 1.0, 0.3, 1.0)
+    return {"rows": [small, point("static network", "small, hop 120 ms", 2.0, 0.35, 2.0)]}
+
+
+def turned(**changes: bool) -> list[dict[str, Any]]:
+    """Two settings of the dial, the second of which is changed."""
+    setting = {"costs_more": False, "misses_more": False}
+    return [setting, {**setting, **changes}]
 
 
 def thesis_raw(**changes: Any) -> dict[str, Any]:
@@ -89,6 +93,8 @@ def verdicts(tmp_path: Path, first: dict[str, Any], thesis: dict[str, Any], quic
     minutes, values = 10.0 if quick else bench.MINUTES, {}
     for seed in range(1 if quick else 3):
         values[f"kws-gated: {minutes:g} minutes, seed {seed}"] = gated_raw() if seed else first
+        if not quick:
+            values[f"kws-gated: {minutes:g} minutes, seed {seed}, static listeners"] = static_raw()
         values[f"kws-cnn: seed {seed}"] = thesis_raw() if seed else thesis
     rows = [json.dumps({"key": key, "value": value}) + "\n" for key, value in values.items()]
     (tmp_path / "adaptive.jsonl").write_text("".join(rows))
@@ -113,7 +119,7 @@ def test_what_meets_every_target_is_met(tmp_path: Path) -> None:
     shown = [name for name in rows if name.startswith("  ")]
     assert shown == [
         "  static off: misses", "  static both warm: misses", "  vad 0.6: misses", "  vad 0.0: misses",
-        "  learned 0: misses", "  learned -1: misses",
+        "  learned 0: misses", "  learned -1: misses", "  static network small, hop 200 ms: misses",
     ]  # fmt: skip
     assert (
         rows["  vad 0.6: misses"]["interval"] == pytest.approx((0.28, 0.32))
@@ -145,6 +151,8 @@ HOURS = {"background_core": 0.01, "p99_ms": 40.0, "growth_mb": 0.2, "difference"
         (gated_raw(hour={**HOURS, "p99_ms": 90.0}), "p99 in the dearest mode, of the hop"),
         (gated_raw(hour={**HOURS, "growth_mb": 5.0}), "MB of memory an hour grows by"),
         (gated_raw(hour={**HOURS, "difference": 1e-3}), "scores after an hour, from offline"),
+        (gated_raw(dial=turned(costs_more=True)), "dial settings that cost more than a larger one"),
+        (gated_raw(dial=turned(misses_more=True)), "dial settings that surely miss more than a smaller one"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -198,21 +206,7 @@ def test_without_recordings_nothing_is_measured(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trial() -> gated.Trial:
-    """Two minutes of tones, and one without, heard by a network that was never trained."""
-    torch.manual_seed(0)
-    adaptive = gated_space.space().adaptive(len(LABELS)).eval()
-    randomise(adaptive.network)
-    made = gated.Trial(Path(), Path(), 0, 1.0, gated_space.profile(gated_space.space()))
-    facts = {"modes": ModeCosts(NAMED_MS, 200).facts(), "decision": vars(Decision())}
-    stream = long_stream(word_data([0, 1, 2, 3] * 4).test, LABELS, (), 120.0, 0.1, 0)
-    made.__dict__.update(
-        selected=Selected(adaptive.network, adaptive.graph.full, LABELS, 200, facts, adaptive),
-        data=word_data([0, 1, 2, 3] * 4),
-        stream=stream,
-    )
-    noise = np.random.default_rng(1).normal(0, 0.01, 60 * 16_000).astype(np.float32)
-    made.__dict__["talk"] = Heard.by(adaptive, noise, HOP, sinks_of(adaptive, torch.from_numpy(noise), HOP))
-    return made
+    return gated_trial.trial()
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +218,7 @@ def found(trial: gated.Trial) -> list[gated.Choice]:
 def test_every_way_to_choose_is_billed_what_its_modes_cost(trial: gated.Trial, found: list[gated.Choice]) -> None:
     assert {choice.kind for choice in found} == set(GATES)
     assert [len(choice.modes) for choice in found] == [trial.heard.hops] * len(found) == [600] * len(found)
-    inside = [choice for choice in found if choice.kind not in ("energy", "vad")]
+    inside = [choice for choice in found if choice.kind not in ("static", "energy", "vad")]
     for choice in inside:
         np.testing.assert_allclose(choice.ms, [NAMED_MS[name] for name in choice.modes], rtol=1e-6)
         opened = [{part.split()[0] for part in name.split("+")} - {"off"} for name in choice.modes]
@@ -234,7 +228,8 @@ def test_every_way_to_choose_is_billed_what_its_modes_cost(trial: gated.Trial, f
     static = [choice for choice in found if choice.kind == "static"]
     assert [choice.parameter for choice in static] == ["off", "wide warm", "deep warm", "wide warm+deep warm"]
     np.testing.assert_array_equal(static[-1].scores, trial.heard.scores[:, -1])
-    np.testing.assert_allclose(static[-1].talk_ms, [11.0] + [4.0] * 299)
+    assert [set(choice.ms) | set(choice.talk_ms) for choice in static] == [{ms} for ms in OUTER_MS["alone"]]
+    assert len(static[0].talk_ms) == 300
     assert len({choice.parameter for choice in found if choice.kind == "learned"}) == len(GATES["learned"].tried)  # type: ignore[attr-defined]
     oracle = next(choice for choice in found if choice.kind == "oracle")
     assert set(oracle.talk_ms.tolist()) == {0.5} and len(set(oracle.modes)) > 1
@@ -245,7 +240,7 @@ def test_an_outer_gate_wakes_the_whole_listener(trial: gated.Trial, found: list[
     for choice in outer:
         opened = np.array(choice.modes) == "open"
         woken = opened & ~np.concatenate([[False], opened[:-1]])
-        work_ms = np.where(woken, OUTER_MS["restart"], np.where(opened, 4.0, 0.0))
+        work_ms = np.where(woken, OUTER_MS["restart"], np.where(opened, 3.5, 0.0))
         np.testing.assert_allclose(choice.ms, OUTER_MS[choice.kind] + work_ms)
         heard = np.where(opened[:, None], trial.heard.scores[:, -1], np.eye(4)[0])
         np.testing.assert_array_equal(choice.scores, heard.astype(np.float32))
@@ -260,8 +255,7 @@ def test_points_are_compared_with_all_gates_open(
     rows = told["rows"]
     big = [row for row in rows if row["name"] == "static"][-1]
     assert tuple(big["more_missed"]) == (0.0, 0.0, 0.0) and big["more_delay_ms"] in (0.0, None)
-    assert big["ms_per_second"] == pytest.approx((11 + 599 * 4) / 600 * 5)
-    assert big["talk_ms_per_second"] == pytest.approx((11 + 299 * 4) / 300 * 5)
+    assert big["ms_per_second"] == big["talk_ms_per_second"] == 3.5 * 5
     for row in rows:
         assert row["more_missed"][0] == pytest.approx(row["misses"] - big["misses"])
         assert row["false_alarms_per_hour"] <= gated.ALARMS_PER_HOUR and math.isfinite(row["ms_per_second"])

@@ -18,7 +18,7 @@ from toolkit.adaptive import AdaptiveNetwork, gate
 from toolkit.controller_training import ControllerTraining, Streams
 from toolkit.errors import MilliwiseError
 from toolkit.strategies.sanas import IGNORED, Objective, hop_costs
-from toolkit.training import save_tensors
+from toolkit.weights import save_tensors
 
 COSTS = torch.tensor([[1.0, 4.0], [1.0, 3.0]])  # ms; the gated branch has to catch up if it was off
 Draw = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
@@ -272,7 +272,7 @@ def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> 
 
 @pytest.mark.parametrize("name", ["optimizer.0.exp_avg", "optimizer.2.step", "network.controller.linear.bias"])
 def test_a_checkpoint_with_a_part_missing_is_refused(tmp_path: Path, checkpoint_bytes: bytes, name: str) -> None:
-    from toolkit.training import read_tensors
+    from toolkit.weights import read_tensors
 
     path = tmp_path / "state.safetensors"
     path.write_bytes(checkpoint_bytes)

@@ -13,7 +13,7 @@ from exporters.onnx import to_onnx
 from profilers.counts import Counts, count
 from profilers.latency import edge_work
 from toolkit.graph import Edge, Graph
-from toolkit.layers import CausalConv, Expanded, Separable
+from toolkit.layers import CausalConv, Expanded, Separable, WindowHead
 from toolkit.spaces import find_space
 from toolkit.supernet import SuperNetwork
 
@@ -38,6 +38,8 @@ def test_the_toy_by_hand(name: str) -> None:
         (CausalConv(48, 48, (5, 1), padding=0), (1, 48, 5, 5), 48 * 1 * 5 * 5 * 48),
         (Separable(16, 32, (3, 3), (2, 2)), (1, 16, 20, 10), 16 * 10 * 5 * 9 + 32 * 10 * 5 * 16),
         (Expanded(16, 24, (3, 3)), (1, 16, 20, 10), 200 * (16 * 24 + 24 * 9 + 24 * 16)),
+        (WindowHead(5, 3, 4, 1), (1, 5, 1, 1), 5 * 4 + 5 * 3),
+        (WindowHead(5, 3, 1, 1), (1, 5, 1, 1), 5 * 3),  # of one column there is no mean
     ],
 )
 def test_layers_by_hand(module: nn.Module, shape: tuple[int, ...], multiply_adds: int) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from toolkit import files
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_bytes, write_file, write_json
-from toolkit.training import save_tensors
+from toolkit.weights import save_tensors
 
 
 @pytest.fixture

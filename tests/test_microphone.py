@@ -152,6 +152,22 @@ def test_a_microphone_that_returns_is_listened_to_again(sound: FakeSound) -> Non
     assert np.median(np.concatenate(heard)) == pytest.approx(0.25, abs=1e-3)
 
 
+@pytest.mark.parametrize("usual", [1, 2])
+def test_a_microphone_that_returns_is_opened_as_it_was_before(sound: FakeSound, usual: int) -> None:  # noqa: F811
+    sound.script = [(np.ones((4410, usual), np.float32), False)]
+    sound.refused_channels = {3 - usual}
+
+    def replug() -> None:
+        sound.refused_channels = {usual} if sound.restarts < 3 else set()
+
+    sound.on_restart = replug
+    with Microphone("usb", 160) as mic:
+        blocks = iter(mic)
+        while not mic.returns:
+            next(blocks)
+    assert [each["channels"] for each in sound.opened] == [usual, usual] and sound.restarts == 3
+
+
 def test_a_microphone_that_returns_at_another_rate_is_resampled_anew(
     sound: FakeSound,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -14,7 +14,7 @@ from toolkit.cli import main
 from toolkit.errors import MilliwiseError
 from toolkit.run import Selected, append_log, load_selected, read_log, save_selected
 from toolkit.spaces import find_space
-from toolkit.training import read_tensors, save_tensors
+from toolkit.weights import read_tensors, save_tensors
 
 LABELS = ("_silence_", "_unknown_", "yes")
 

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from toolkit.errors import MilliwiseError
+from toolkit.graph import Architecture
 from toolkit.strategies import STRATEGIES, Strategy
 from toolkit.supernet import SuperNetwork
-from toolkit.training import Plan, predict, read_tensors, save_tensors, train
+from toolkit.training import Plan, predict, train
+from toolkit.weights import read_tensors, save_tensors
 
 STEPS = 4
 PLAN = Plan(epochs=6, learning_rate=2e-2)
@@ -81,6 +83,27 @@ def test_in_bfloat16_it_learns_as_much_and_its_weights_and_loss_stay_float32() -
     assert rows[True][-1]["loss"] == pytest.approx(rows[False][-1]["loss"], abs=0.05)
     assert rows[True][-1]["loss"] != rows[False][-1]["loss"], "it was computed otherwise"
     assert {*seen, *(weight.dtype for weight in networks[True].parameters())} == {torch.float32}
+
+
+def test_a_network_that_grows_trains_only_the_edges_it_has_so_far() -> None:
+    network, without = toy.network(), toy.GRAPH.full - {"conv3", "late"}
+    before = {name: value.clone() for name, value in network.operations.state_dict().items()}
+    asked: list[float] = []
+
+    def growth(done: float) -> Architecture:
+        asked.append(done)
+        return without if done < 0.5 else toy.GRAPH.full
+
+    def moved() -> set[str]:
+        weights = network.operations.state_dict().items()
+        return {name.split(".")[0] for name, value in weights if not torch.equal(value, before[name])}
+
+    halves: list[set[str]] = []
+    plan = Plan(epochs=4, learning_rate=2e-2, growth=growth)
+    train(network, batches, STEPS, plan, loss, title="toy", log=lambda _row: halves.append(moved()))
+    assert asked == pytest.approx([step / (4 * STEPS) for step in range(1, 4 * STEPS + 1)])
+    assert halves[0] == {name for name in toy.GRAPH.live(without) if toy.PARAMETERS[name]}
+    assert halves[-1] - halves[0] == {"conv3", "late", "separable"}, "which led to `late` alone"
 
 
 class Interrupted(Exception):

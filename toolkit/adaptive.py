@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -111,16 +112,18 @@ class AdaptiveNetwork(nn.Module):
         always = self.network.graph.full - set(self.gated)
         return self.network.graph.live(always | {gate for gate, on in zip(self.gated, choice, strict=True) if on})
 
-    def sink_values(self, features: Tensor) -> Tensor:
+    def sink_values(self, features: Tensor, kept: Iterable[str] | None = None) -> Tensor:
         """What every mode gives the sink at every hop, [batch, hops, modes, channels]; shared edges are computed once.
 
         Args:
             features: of whole streams, as the stem gives them.
+            kept: only the modes of these edges; all by default.
         """
         known: dict[tuple[str, Architecture], Tensor] = {}
-        found = [self._sink(features, live, known) for live in self.modes if live]
+        modes = self.modes if kept is None else [live for live in self.modes if live <= frozenset(kept)]
+        found = [self._sink(features, live, known) for live in modes if live]
         values = iter(found)
-        return torch.stack([next(values) if live else torch.zeros_like(found[0]) for live in self.modes], 2)
+        return torch.stack([next(values) if live else torch.zeros_like(found[0]) for live in modes], 2)
 
     def _sink(self, features: Tensor, live: Architecture, known: dict[tuple[str, Architecture], Tensor]) -> Tensor:
         def apply(edge: Edge, operation: nn.Module, source: Made) -> Made:
@@ -139,8 +142,9 @@ class AdaptiveNetwork(nn.Module):
         return value.squeeze(2).transpose(1, 2)
 
     def classify(self, sink: Tensor) -> Tensor:
-        """Logits [batch, hops, labels] of the sink's values [batch, hops, channels]."""
-        result: Tensor = self.network.head(sink.transpose(1, 2).unsqueeze(2))
+        """Logits [..., labels] of the sink's values [..., channels]: what the head says; its mean is of one column."""
+        head = cast(WindowHead, self.network.head)
+        result: Tensor = head.linear(head.dropout(sink))
         return result
 
     def from_features(self, features: Tensor, kept: Iterable[str] | None = None) -> Tensor:
@@ -150,12 +154,12 @@ class AdaptiveNetwork(nn.Module):
         `of_every_mode`.
 
         Args:
-            kept: not used; every mode has its own edges.
+            kept: in training mode, only the modes of these edges; all by default.
         """
-        sinks = self.sink_values(features)
         if not self.training:
-            return self.roll(sinks).logits
-        return torch.cat([self.classify(sinks[:, :, mode]) for mode in range(len(self.modes))])
+            return self.roll(self.sink_values(features)).logits
+        sinks = self.sink_values(features, kept)
+        return torch.cat([self.network.head(sink.transpose(1, 2).unsqueeze(2)) for sink in sinks.unbind(2)])
 
     def roll(
         self,

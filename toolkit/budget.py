@@ -27,7 +27,8 @@ UNITS: dict[str, tuple[str, float, str]] = {
     "steps": ("steps", 1.0, "steps"),
 }
 STATISTICS = ("p50", "p95", "p99")  # of a network that does not change
-EXAMPLES = "'2 ms', '2 ms p50', '1 ms mean', '500 kB', '40 MFLOPs', '300 kparams' or '8 steps@4'"
+AVERAGED = {"latency_ms": "mean_ms", "multiply_adds": "mean_multiply_adds"}  # over hops, of one that does; in JSON
+EXAMPLES = "'2 ms', '2 ms p50', '1 ms mean', '500 kB', '40 MFLOPs', '40 MFLOPs mean', '300 kparams' or '8 steps@4'"
 FORM = re.compile(
     r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+|mean))?\s*"
 )
@@ -40,8 +41,8 @@ class Budget:
     Attributes:
         metric: latency_ms, memory_bytes, multiply_adds, parameters or steps.
         limit: in the metric's own unit (ms, bytes, single operations, steps).
-        statistic: of the paced latency: p50, p95 (the default), p99, or for networks that change from hop to hop the
-            mean; empty for other metrics.
+        statistic: of the paced latency: p50, p95 (the default) or p99; mean, of latency or multiply-adds, for networks
+            that change from hop to hop; else empty.
         workers: number of workers that steps are scheduled on; 1 for other metrics.
         text: as the user wrote it.
     """
@@ -54,7 +55,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read a budget such as `2 ms` (paced p95), `2 ms p50`, `500 kB`, `40 MFLOPs`, `300 kparams`, `8 steps@4`.
+        """Read a budget such as `2 ms` (paced p95), `1 ms mean`, `500 kB`, `40 MFLOPs`, `300 kparams`, `8 steps@4`.
 
         Raises:
             MilliwiseError: no number, no unit, an unknown unit or statistic, or a limit that is not positive.
@@ -71,9 +72,10 @@ class Budget:
         limit = float(number) * factor
         if not 0 < limit < math.inf:
             raise MilliwiseError(f"the budget {text!r} is not above zero: write {EXAMPLES}")
-        if statistic and (metric != "latency_ms" or statistic not in (*STATISTICS, "mean")):
+        taken = (*(STATISTICS if metric == "latency_ms" else ()), *(("mean",) if metric in AVERAGED else ()))
+        if statistic and statistic not in taken:
             raise MilliwiseError(
-                f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95, p99 or mean"
+                f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95 or p99, they and FLOPs mean"
             )
         if workers and (metric != "steps" or int(workers) < 1):
             raise MilliwiseError(f"the budget {text!r} names workers: only steps take them, at least @1")

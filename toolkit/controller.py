@@ -26,6 +26,11 @@ class Controller(nn.Module, ABC):
         super().__init__()
         self.channels, self.gates, self.memory_size = channels, gates, memory_size
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of a hop: every weight is multiplied once; what a GRU does value by value is not billed, as published."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
+
     @abstractmethod
     def forward(self, memory: Tensor, known: Tensor) -> Tensor:
         """Log-odds [batch, gates] that each gate opens at this hop.

@@ -18,7 +18,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import digest
 from toolkit.progress import progress
 from toolkit.strategies.sanas import IGNORED, Objective, certainty, expected, hop_costs, reinforced, spread
-from toolkit.training import read_tensors, restore_tensors, save_tensors, tensors_of
+from toolkit.weights import read_tensors, restore_tensors, save_tensors, tensors_of
 
 CERTAIN = 4.0  # times the log-odds that are tried: what is billed is nearly what is more likely, and still smooth
 

@@ -105,7 +105,7 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
     profile.require_priced(live)
     rows = profile.edges
     if budget.metric == "multiply_adds":
-        _require_counted({**{f"edge {name}": rows[name] for name in sorted(live)}, **profile.fixed})
+        _require_counted(profile, live, profile.fixed)
     work = {name: row.steps for name, row in rows.items()}
 
     def total(metric: str) -> Cost:
@@ -122,8 +122,42 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
     return Price(graph, budget.metric, costs[budget.metric])
 
 
-def _require_counted(rows: Mapping[str, EdgeCost]) -> None:
-    for name, row in rows.items():
+def price_modes(graph: Graph, profile: DeviceProfile, *, front_end: bool = True) -> Cost:
+    """How the multiply-adds of a hop are counted, of a network that chooses its edges; its controller is left out.
+
+    Returns:
+        Function of the live edges, which may be none. It bills them, the classifier, every sum that one of them goes
+        into, and the front-end. Sums are billed whole, as in the thesis of SANAS: an edge that is left out adds zeros.
+
+    Args:
+        front_end: bill it; the thesis does not.
+
+    Raises:
+        ProfileMismatch: the profile is of another graph.
+        UnpricedEdge: see `price`.
+    """
+    profile.require(graph)
+    whole, rows = graph.live(graph.full), profile.edges
+    profile.require_priced(whole)
+    fixed = {name: row for name, row in profile.fixed.items() if front_end or name != "stem"}
+    _require_counted(profile, whole, fixed)
+    always = sum(row.multiply_adds for row in fixed.values())
+    sizes = {graph.source: profile.fixed["stem"].activation_bytes // 4}
+    sums: dict[str, int] = {}
+    for edge in (edge for edge in graph.ordered if edge.name in whole):
+        sums[edge.target] = sums[edge.target] + sizes[edge.target] if edge.target in sums else 0
+        sizes.setdefault(edge.target, rows[edge.name].activation_bytes // 4 or sizes[edge.source])
+
+    def cost(live: Architecture) -> float:
+        nodes = {graph.by_name[name].target for name in live}
+        return float(always + sum(rows[name].multiply_adds for name in live) + sum(sums[node] for node in nodes))
+
+    return cost
+
+
+def _require_counted(profile: DeviceProfile, live: Architecture, fixed: Mapping[str, EdgeCost]) -> None:
+    rows = {f"edge {name}": profile.edges[name] for name in sorted(live)}
+    for name, row in {**rows, **fixed}.items():
         if row.uncounted:
             raise UnpricedEdge(f"{name} uses {row.uncounted[0]}, which could not be counted: use a budget in ms")
 

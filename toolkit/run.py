@@ -16,7 +16,7 @@ from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture
 from toolkit.spaces import OwnSpace, Space, built_in_space
 from toolkit.supernet import SuperNetwork
-from toolkit.training import read_tensors, save_tensors
+from toolkit.weights import read_tensors, save_tensors
 
 FORMAT = 1
 

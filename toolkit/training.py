@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.adaptive import AdaptiveNetwork, Network
 from toolkit.allocator import keep_freed_memory
 from toolkit.errors import MilliwiseError
-from toolkit.files import digest, require_regular, write_file
+from toolkit.files import digest
+from toolkit.graph import Architecture
 from toolkit.progress import progress
 from toolkit.strategies.base import Proposal, Strategy
 from toolkit.supernet import SuperNetwork
+from toolkit.weights import read_tensors, restore_tensors, save_tensors, tensors_of
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """The batches (features, labels) of an epoch; the same epoch gives the same batches."""
+
+Growth = Callable[[float], Architecture]
+"""The edges that are trained when such a share of the training is done."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of logits against labels."""
@@ -41,6 +44,7 @@ class Plan:
         weight_decay: of AdamW.
         groups: architectures per batch when a strategy proposes them.
         bfloat16: large layers are computed in it; weights, their moments and the loss stay float32.
+        growth: which edges are trained where no strategy proposes architectures; by default all of them, always.
 
     Raises:
         MilliwiseError: there is no time, or no epoch, to train.
@@ -52,6 +56,7 @@ class Plan:
     weight_decay: float = 1e-2
     groups: int = 4
     bfloat16: bool = False
+    growth: Growth | None = None
 
     def __post_init__(self) -> None:
         if not (self.minutes > 0 and self.epochs > 0):
@@ -160,7 +165,8 @@ def _step(run: _Run, features: Tensor, labels: Tensor, plan: Plan, loss: Loss, d
     run.network.train()
     run.optimizer.zero_grad(set_to_none=True)
     strategy = run.strategy
-    proposals = [Proposal(run.network.graph.full)] if strategy is None else strategy.ask(plan.groups)
+    kept = run.network.graph.full if plan.growth is None else plan.growth(done)
+    proposals = [Proposal(kept)] if strategy is None else strategy.ask(plan.groups)
     losses = []
     parts = zip(proposals, features.chunk(len(proposals)), labels.chunk(len(proposals)), strict=False)
     for proposal, some_features, some_labels in parts:
@@ -221,68 +227,6 @@ def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, Any], path:
         raise ValueError("with and without a strategy")
     if run.strategy is not None:
         run.strategy.load_state_dict(state["strategy"])
-
-
-def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What `restore_tensors` takes: the network's own, and Adam's moments of each of its parameters, by number."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-    return tensors
-
-
-def restore_tensors(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give a network and its Adam the values of a checkpoint.
-
-    Raises:
-        ValueError: a value is not finite, or a parameter has not all of its moments.
-        RuntimeError: the tensors are of another network.
-    """
-    if not all(value.isfinite().all() for value in tensors.values()):
-        raise ValueError("not all of its values are finite")
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        kind, _, rest = key.partition(".")
-        if kind == "optimizer":
-            index, _, name = rest.partition(".")
-            moments.setdefault(int(index), {})[name] = value
-    for number, parameter in enumerate(each for group in optimizer.param_groups for each in group["params"]):
-        found = {name: value.shape for name, value in moments.get(number, {}).items()}
-        # A parameter that never had a gradient has no moments.
-        if found and found != {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
-            raise ValueError(f"the optimiser's values of parameter {number} are incomplete")
-    weights = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith("network.")}
-    network.load_state_dict(weights)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], text: str = "{}") -> None:
-    """Write tensors as safetensors with a JSON text beside them, aside and renamed."""
-    ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-    def write(aside: Path) -> None:
-        try:
-            save_file(ready, aside, {"milliwise": text})
-        except SafetensorError as error:  # its only cause here is the disk
-            raise OSError(str(error)) from None
-
-    write_file(path, write)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a safetensors file and the JSON text stored with them.
-
-    Raises:
-        MilliwiseError: missing, truncated or not a safetensors file of ours.
-    """
-    try:
-        require_regular(path)
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["milliwise"]  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise MilliwiseError(f"cannot read the weights {path} ({reason}): make them again") from None
 
 
 def predict(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kws_demo.bench.adaptive_gated import BUDGET, HOP_MS, SPACE, Trial, outer_costs, points
+from kws_demo.bench.adaptive_costs import outer_costs
+from kws_demo.bench.adaptive_dial import dial_settings
+from kws_demo.bench.adaptive_gated import BUDGET, HOP_MS, SPACE, Trial, points
 from kws_demo.bench.adaptive_long import big_ms, cold_onset, hour
 from kws_demo.bench.adaptive_pictures import draw
+from kws_demo.bench.adaptive_static import static_points
 from kws_demo.bench.adaptive_thesis import PENALTIES, Protocol, judged
 from kws_demo.bench.adaptive_thesis import SPACE as THESIS_SPACE
 from kws_demo.bench.rows import Results, machine, row
@@ -49,12 +53,15 @@ GATED_ROWS: Judged = (
     (f"{SPACE}: p99 in the dearest mode, of the hop", "<= 0.25", lambda value: value <= 0.25),
     (f"{SPACE}: MB of memory an hour grows by", "< 1", lambda value: value < 1),
     (f"{SPACE}: scores after an hour, from offline", "<= 1e-4", lambda value: value <= 1e-4),
+    (f"{SPACE}: dial settings that cost more than a larger one", "= 0", lambda value: value == 0),
+    (f"{SPACE}: dial settings that surely miss more than a smaller one", "= 0", lambda value: value == 0),
 )
 
 
 def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     """Measure what `results` does not hold yet; `quick` does one seed of `kws-gated` alone, trained for 10 minutes.
 
+    Static listeners have results of their own: those of `kws-gated` from before them stay valid.
     Checkpoints and runs are kept in a folder beside the results, so that a benchmark of hours can be gone on with.
 
     Returns:
@@ -65,7 +72,7 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
         return {"rows": _unmeasured(f"no recordings in {recordings}: {', '.join(missing)}"), "machine": machine()}
     folder = results.path.with_suffix("")
     seeds = range(seed, seed + (1 if quick else SEEDS))
-    rows = _gated(results, recordings, folder, seeds, 10.0 if quick else MINUTES)
+    rows = _gated(results, recordings, folder, seeds, 10.0 if quick else MINUTES, static=not quick)
     if quick:
         return {"rows": rows + _rows(THESIS_ROWS, [], "left out by --quick"), "machine": machine()}
     return {"rows": rows + _thesis(results, recordings, folder, seeds), "machine": machine()}
@@ -79,13 +86,19 @@ def _profile(folder: Path, space: str, seed: int) -> DeviceProfile:
     return DeviceProfile.load(path)
 
 
-def _gated(results: Results, recordings: Path, folder: Path, seeds: Sequence[int], minutes: float) -> list[Row]:
+def _gated(
+    results: Results, recordings: Path, folder: Path, seeds: Sequence[int], minutes: float, static: bool
+) -> list[Row]:
+    @lru_cache(maxsize=1)
+    def made(seed: int) -> Trial:
+        profile = _profile(folder, SPACE, seed)
+        return Trial(recordings, folder / f"{SPACE}-{minutes:g}-{seed}", seed, minutes, profile)
+
     found: list[Row] = []
     for seed in seeds:
 
         def measure(seed: int = seed) -> Row:
-            profile = _profile(folder, SPACE, seed)
-            trial = Trial(recordings, folder / f"{SPACE}-{minutes:g}-{seed}", seed, minutes, profile)
+            trial = made(seed)
             found = points(trial, outer_costs(trial))
             after = hour(trial)
             return {
@@ -93,10 +106,17 @@ def _gated(results: Results, recordings: Path, folder: Path, seeds: Sequence[int
                 "line": after.pop("line"),
                 "big_ms": big_ms(trial),
                 "onset": cold_onset(trial),
+                "dial": dial_settings(trial),
                 "hour": after,
             }
 
-        found.append(results.keep(f"{SPACE}: {minutes:g} minutes, seed {seed}", measure))
+        def measure_static(seed: int = seed) -> Row:
+            return static_points(made(seed))
+
+        key = f"{SPACE}: {minutes:g} minutes, seed {seed}"
+        own = results.keep(key, measure)
+        others = results.keep(f"{key}, static listeners", measure_static)["rows"] if static else []
+        found.append({**own, "rows": [*own["rows"], *others]})
     draw(results.path.parent, found[0], folder / f"{SPACE}-{minutes:g}-{seeds[0]}")
     chosen = [_chosen(each["rows"]) for each in found]
     figures = [_gated_figures(each, point) for each, point in zip(found, chosen, strict=True)]
@@ -127,6 +147,8 @@ def _gated_figures(found: Row, point: Row) -> list[float | None]:
         found["hour"]["p99_ms"] / HOP_MS,
         found["hour"]["growth_mb"],
         found["hour"]["difference"],
+        sum(each["costs_more"] for each in found["dial"]),
+        sum(each["misses_more"] for each in found["dial"]),
     ]
 
 

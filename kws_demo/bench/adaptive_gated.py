@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +12,6 @@ import numpy as np
 import torch
 
 from exporters.adaptive import mode_names, modes_after
-from exporters.onnx import to_onnx, with_properties
 from kws_demo.adaptive_search import run_adaptive_search
 from kws_demo.data import SpeechData
 from kws_demo.decide import Decision
@@ -36,13 +33,11 @@ from kws_demo.sinks import sinks_of
 from kws_demo.streams import Word, hop_labels
 from kws_demo.synth import split_voices
 from kws_demo.talk import Talk
-from profilers.clock import time_paced
 from profilers.modes import ModeCosts
-from profilers.target import LocalTarget
 from toolkit.adaptive import AdaptiveNetwork
 from toolkit.profile import DeviceProfile
 from toolkit.run import Selected, load_selected
-from toolkit.spaces import SAMPLES_PER_MS, find_space
+from toolkit.spaces import SAMPLES_PER_MS
 
 SPACE, HOP_MS, BUDGET = "kws-gated", 200, "1 ms mean"
 HOP = HOP_MS * SAMPLES_PER_MS
@@ -51,8 +46,6 @@ TALK_MINUTES, TALK_SEED = 20, 71
 ALARMS_PER_HOUR = 5.0
 THRESHOLDS = np.append(np.round(np.linspace(0.02, 0.98, 49), 3), 1.0)  # with 1 nothing is announced
 SILENT, OPEN = 0, 1  # the modes of a listener that an outer gate wakes
-RESTART_MS = 1000  # of audio that a woken listener has to catch up with: its window
-CALLS = 60
 Row = dict[str, Any]
 
 
@@ -183,8 +176,12 @@ def choices(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
         told = [names[place] for place in after[before, modes]]
         return Choice(kind, parameter, told, heard.scores_of(modes), spent_ms(modes, table), spent_ms(in_talk, table))
 
-    for mode in range(len(adaptive.modes)):
-        yield inside("static", names[after[mode, mode]], GATES["static"](mode))
+    for mode, ms in enumerate(outer_ms["alone"]):  # as files of their own, without gates
+        modes = GATES["static"](mode)(heard)
+        told = [names[after[mode, mode]]] * heard.hops
+        yield Choice(
+            "static", told[0], told, heard.scores_of(modes), *(np.full(hops, ms) for hops in (heard.hops, talk.hops))
+        )
     for kind in ("cascade", "random", "oracle"):
         for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
             if kind != "oracle":
@@ -208,7 +205,6 @@ def _known(modes: dict[int, np.ndarray]) -> Policy:
 
 def _outer(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
     """A gate that listens to the sound itself wakes the whole listener; else nothing runs, and silence is said."""
-    warm = float(trial.costs.table(trial.adaptive)[-1, -1])
     silent = np.zeros((trial.heard.hops, 1, len(trial.data.labels)), np.float32)
     silent[..., 0] = 1
     woken = Heard(
@@ -216,38 +212,13 @@ def _outer(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
     )  # fmt: skip
     for kind in ("energy", "vad"):
         gate_ms = outer_ms[kind]
-        table = np.array([[gate_ms, gate_ms + outer_ms["restart"]], [gate_ms, gate_ms + warm]])
+        table = np.array([[gate_ms, gate_ms + outer_ms["restart"]], [gate_ms, gate_ms + outer_ms["alone"][-1]]])
         for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
             policy = GATES[kind](parameter, shut=SILENT, open=OPEN)
             modes, in_talk = policy(woken), policy(trial.talk) > SILENT
             told = [("off", "open")[mode] for mode in modes]
             ms = spent_ms(modes, table)
             yield Choice(kind, parameter, told, woken.scores_of(modes), ms, spent_ms(in_talk.astype(np.int64), table))
-
-
-def outer_costs(trial: Trial) -> Row:
-    """ms of what an outer gate adds to a hop (with waking up), and of a listener that starts from the sound alone."""
-    options: dict[str, Any] = {"hop_ms": HOP_MS, "gap_ms": HOP_MS, "calls": CALLS}
-    network = find_space(SPACE).build(len(trial.data.labels), RESTART_MS).eval()  # its weights do not matter
-    restart = with_properties(to_onnx(network, (1, RESTART_MS * SAMPLES_PER_MS)), {})
-    timing = time_paced(restart, LocalTarget(), title="a listener that starts", **options)
-    found: Row = {"restart": statistics.median(timing.values_ms)}
-    some = Heard(trial.heard.audio[:HOP], HOP, trial.heard.sinks[:1], trial.heard.scores[:1])
-    for kind in ("energy", "vad"):
-        policy = GATES[kind](GATES[kind].tried[0])  # type: ignore[attr-defined]
-        found[kind] = _paced_ms(lambda policy=policy: policy(some))  # type: ignore[misc]
-    return found
-
-
-def _paced_ms(work: Callable[[], Any]) -> float:
-    """The median of calls once per hop, the process asleep between: as a listener's are timed."""
-    times = []
-    for _ in range(CALLS):
-        time.sleep(HOP_MS / 1000)
-        begun = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(times)
 
 
 def points(trial: Trial, outer_ms: Row) -> Row:

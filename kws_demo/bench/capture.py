@@ -27,8 +27,8 @@ main()
 """
 PEOPLE = re.compile(r" *-?[0-9.]+ s (  ?\S|in \d+ hops)")  # beside JSON: a detection, the summary
 REPOSITORY = Path(__file__).parents[2]
-LAST_SECONDS = 3.0  # a sound server plays and records with delay
-FIRST_SECONDS = 1.0  # a stream that was just opened does not deliver yet
+LAST_SECONDS = 3.0  # without a word until it was the last one: a sound server plays and records with delay
+WORD_SECONDS = 10.0  # for which a word is waited for that was played
 WAYS: dict[str, tuple[Callable[[PulseAudio], None], Callable[[PulseAudio], None]]] = {
     "source unloaded": (PulseAudio.unplug, PulseAudio.plug),
     "server killed": (PulseAudio.stop, PulseAudio.start),
@@ -98,6 +98,19 @@ class Streaming:
         """How many keywords so far."""
         return self._out.read_text().count("keyword")
 
+    def await_word(self, before: int) -> None:
+        """Wait a while for another keyword than those `before`; what the command wrote says whether it came."""
+        deadline = time.monotonic() + WORD_SECONDS
+        while self.heard() <= before and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def await_last_word(self) -> None:
+        """Wait until no more keywords come."""
+        before = -1
+        while (heard := self.heard()) > before:
+            before = heard
+            time.sleep(LAST_SECONDS)
+
     def _ended(self) -> MilliwiseError:
         return MilliwiseError(f"the stream ended: {(self.said().splitlines() or ['without a word'])[-1]}")
 
@@ -119,7 +132,7 @@ def through_sound_server(model: Path, wav: Path, folder: Path) -> Heard:
     with PulseAudio() as server, Streaming(model, folder, arguments, server.env) as streaming:
         streaming.await_that("the microphone", server.is_recorded)
         server.play(wav)
-        time.sleep(LAST_SECONDS)
+        streaming.await_last_word()
         return streaming.finish(interrupt=True)
 
 
@@ -133,14 +146,12 @@ def unplugged(model: Path, wav: Path, folder: Path, way: str) -> tuple[int, Hear
     with PulseAudio() as server, Streaming(model, folder, ["--device", "pulse"], server.env) as streaming:
         streaming.await_that("the microphone", server.is_recorded)
         server.play(wav)
-        time.sleep(LAST_SECONDS)
-        before = streaming.heard()
+        streaming.await_word(before=0)
         vanish(server)
         streaming.await_that("word that the microphone is gone", lambda: "unplugged" in streaming.said())
+        before = streaming.heard()  # it says so when it has listened to all that there was
         come_back(server)
         streaming.await_that("word that the microphone is back", lambda: "is back" in streaming.said())
-        streaming.await_that("the microphone", server.is_recorded)
-        time.sleep(FIRST_SECONDS)
-        server.play(wav)
-        time.sleep(LAST_SECONDS)
+        server.play(wav)  # "back" is said of a microphone that has delivered
+        streaming.await_word(before)
         return before, streaming.finish(interrupt=True)

@@ -15,8 +15,10 @@ from kws_demo.operating_points import pareto_front
 TOP, BOTTOM, LEFT, RIGHT = 34, 420, 58, FULL - 30
 LOG_FROM = 8.0  # times the cheapest: dearest costs from which the axis is logarithmic
 LABEL_HEIGHT = 14.0
+LEGEND_HEIGHT, MODE_COLUMNS, WORD_COLUMNS = 19, 4, 6  # no text of a column is as wide as it
 MODES, SPENT = 16, 44  # heights of the lanes of a strip
 Row = Mapping[str, Any]
+Entry = tuple[str, str, str]  # of a legend: mark, style, text
 
 
 def pareto(points: Sequence[Row], ours: str) -> str | None:
@@ -30,7 +32,10 @@ def pareto(points: Sequence[Row], ours: str) -> str | None:
     if not shown:
         return None
     names = sorted(dict.fromkeys(str(row.get("name")) for row in shown), key=lambda name: name != ours)
-    canvas = Canvas(FULL, BOTTOM + 50 + 19 * -(-(len(names) + 1) // 4), "cost against misses of every policy")
+    entries = [("dot", _series(place), f"{name} (ours)" if name == ours else name) for place, name in enumerate(names)]
+    entries.append(("line", "front", "the best of all"))
+    height = BOTTOM + 50 + _legend_height(entries, MODE_COLUMNS)
+    canvas = Canvas(FULL, height, "cost against misses of every policy")
     costs = [number(row, "ms_per_second") or 0.0 for row in shown]
     log = max(costs) > LOG_FROM * min(costs)
     across = Scale(min(costs) / 1.2, max(costs) * 1.2, LEFT, RIGHT, log=True) if log else spanning(costs, LEFT, RIGHT)
@@ -44,15 +49,23 @@ def pareto(points: Sequence[Row], ours: str) -> str | None:
     for place, name in reversed([*enumerate(names)]):  # ours last: on top
         rows = [row for row in shown if str(row.get("name")) == name]
         _policy(canvas, across, up, rows, _series(place), name == ours)
-    entries = [("dot", _series(place), f"{name} (ours)" if name == ours else name) for place, name in enumerate(names)]
-    entries.append(("line", "front", "the best of all"))
-    for line, start in enumerate(range(0, len(entries), 4)):
-        canvas.legend(LEFT, BOTTOM + 58 + 19 * line, entries[start : start + 4])
+    _legend(canvas, LEFT, BOTTOM + 58, entries, MODE_COLUMNS)
     return canvas.render()
 
 
 def _cost_and_misses(row: Row) -> Point:
     return number(row, "ms_per_second") or 0.0, number(row, "misses") or 0.0
+
+
+def _legend_height(entries: Sequence[Entry], columns: int) -> float:
+    return LEGEND_HEIGHT * -(-len(entries) // columns)
+
+
+def _legend(canvas: Canvas, x: float, y: float, entries: Sequence[Entry], columns: int) -> None:
+    """Rows of so many columns of equal width: how wide a text is depends on its letters."""
+    for place, entry in enumerate(entries):
+        line, column = divmod(place, columns)
+        canvas.legend(x + column * (FULL - x) / columns, y + LEGEND_HEIGHT * line, [entry])
 
 
 def _series(place: int) -> str:
@@ -171,21 +184,26 @@ def timeline(stream: Row) -> str | None:
     if heard is None or not modes or len(ms) != len(modes) or hop_s <= 0:
         return None
     shown = max(1, min(len(modes), int(lanes.STRIP_SECONDS / hop_s)))
-    canvas = Canvas(FULL, lanes.STRIP + MODES + SPENT + 46, "scores, modes, ms, sound level and detections over time")
+    styles = _mode_styles(modes, ms)
+    words: list[Entry] = [
+        ("line", f"score {heard.colour(keyword)}", keyword[:16]) for keyword in list(heard.keywords)[:12]
+    ]
+    words.append(("line", "limit", "threshold"))
+    ran: list[Entry] = [("box", style, name[:24]) for name, style in list(styles.items())[: lanes.SERIES + 1]]
+    legends = lanes.STRIP + MODES + SPENT + 18
+    below = legends + _legend_height(words, WORD_COLUMNS)
+    height = below + _legend_height(ran, MODE_COLUMNS) - 10
+    canvas = Canvas(FULL, height, "scores, modes, ms, sound level and detections over time")
     across = Scale(0.0, shown * hop_s, lanes.LEFT, lanes.RIGHT)
     top = lanes.NAMES + lanes.SCORES
     lanes.draw_scores(canvas, heard, across, lanes.NAMES)
-    styles = _mode_styles(modes, ms)
     _modes(canvas, modes[:shown], styles, across, hop_s, top)
     _spent(canvas, ms[:shown], across, hop_s, top + MODES)
     lanes.draw_level(canvas, heard, across, top + MODES + SPENT)
     lanes.draw_truth(canvas, heard, across, top + MODES + SPENT + lanes.LEVEL)
     lanes.draw_detections(canvas, heard, across, 0)
-    words = [("line", f"score {heard.colour(keyword)}", keyword[:16]) for keyword in list(heard.keywords)[:12]]
-    canvas.legend(lanes.LEFT, canvas.height - 28, [*words, ("line", "limit", "threshold")])
-    canvas.legend(
-        lanes.LEFT, canvas.height - 8, [("box", style, name[:24]) for name, style in list(styles.items())[:6]]
-    )
+    _legend(canvas, lanes.LEFT, legends, words, WORD_COLUMNS)
+    _legend(canvas, lanes.LEFT, below, ran, MODE_COLUMNS)
     return canvas.render()
 
 

@@ -89,6 +89,9 @@ SPACES = {
         Space("kws-gated", "toolkit.spaces.kws_gated", "small trunk, large branches to gate", (1, "hop_samples")),
         Space("kws-cnn", "toolkit.spaces.kws_cnn", "large keyword network with dense shortcuts", (1, "hop_samples")),
         Space(
+            "kws-cnn-cached", "toolkit.spaces.kws_cnn_cached", "cnn-trad-fpool3, its columns kept", (1, "hop_samples")
+        ),
+        Space(
             "resnet-fabric", "toolkit.spaces.resnet_fabric", "ResNet with shortcuts, for small images", (1, 3, 32, 32)
         ),
     )

@@ -137,10 +137,7 @@ def expected(
     """The same loss with the expectation over every hop's decisions; the memory goes on from the sampled ones."""
     valid = labels != IGNORED
     shares = mode_probabilities(adaptive, rollout.log_odds)
-    batch, hops, modes, channels = sinks.shape
-    logits = adaptive.classify(sinks.transpose(1, 2).reshape(batch * modes, hops, channels))
-    per_mode = labels[:, None].expand(-1, modes, -1)
-    entropy = _entropy(logits.reshape(batch, modes, hops, -1), per_mode, weights).transpose(1, 2)
+    entropy = _entropy(adaptive.classify(sinks), labels[:, :, None].expand(shares.shape), weights)
     before = functional.pad(rollout.modes[:, :-1], (1, 0))
     cost = (shares * costs[before]).sum(2)
     return ((shares * entropy).sum(2) + penalty * cost)[valid].mean()
@@ -162,6 +159,7 @@ def mode_probabilities(adaptive: AdaptiveNetwork, log_odds: Tensor) -> Tensor:
 
 def _entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropy of every hop, 0 of padding."""
+    by_label = logits.flatten(0, -2).T[None]  # labels first: the softmax of rows of twelve is many times as slow
     return functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), weights, ignore_index=IGNORED, reduction="none"
+        by_label, labels.flatten()[None], weights, ignore_index=IGNORED, reduction="none"
     ).reshape(labels.shape)
