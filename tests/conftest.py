@@ -11,7 +11,14 @@ import pytest
 import torch
 from hypothesis import settings
 
+from profilers.plan import Effort
+from profilers.profile import profile_device
+from profilers.target import LocalTarget
+from toolkit.profile import DeviceProfile
+from toolkit.spaces import find_space
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SMALL = Effort(fitted=24, calibrating=0, held_out=8, paced=3, short_calls=12, hop_calls=2, rounds=4, weighed=0)
 
 torch.set_num_threads(1)
 # A background job of a shell ignores Ctrl-C, and its children would, too: the tests that send it need it heard.
@@ -25,6 +32,12 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def this_machine() -> DeviceProfile:
+    """A profile of `kws-ds` on this machine, made with little effort, for whoever only needs one."""
+    return profile_device(find_space("kws-ds"), LocalTarget(), effort=SMALL)
 
 
 @pytest.fixture(scope="session")

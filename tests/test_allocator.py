@@ -15,7 +15,7 @@ from toolkit.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def steps():
-    for _ in range(10):
+    for _ in range(3):
         torch.ones(12_000_000)
 def faults():
     thread = threading.Thread(target=steps)  # batches come from a thread of their own

@@ -30,7 +30,7 @@ from toolkit.cli import main
 from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.profile import DeviceProfile
 
-TINY = Effort(fitted=6, calibrating=2, held_out=3, paced=3, short_calls=10, hop_calls=3, rounds=2)
+TINY = Effort(fitted=6, calibrating=2, held_out=3, paced=3, short_calls=10, hop_calls=3, rounds=2, weighed=1)
 JOBS = [
     {"format": 1, "threads": 1, "tasks": [{"task": "paced", "models": ["a.onnx"], "gap_ms": 1.0, "calls": calls}]}
     for calls in (3, 4, 4)
@@ -281,7 +281,7 @@ def test_a_profile_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The command says what to do next; the same command with --collect makes the profile."""
     monkeypatch.setattr(profile, "profile_device", partial(profile.profile_device, effort=TINY))
     output, bundle = tmp_path / "profile.json", tmp_path / "bundle"
-    command = ("-o", str(output), "--on", f"bundle:{bundle}", "--json")
+    command = ("-o", str(output), "--on", f"bundle:{bundle}", "--hop-ms", "40", "--json")
     written = ask(*command)
     assert written.exit_code == 0, written.output
     told = json.loads(written.stdout)

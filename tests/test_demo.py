@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_main_job import SMALL
 
 from exporters.listener import Listener
 from kws_demo import demo as module
 from kws_demo.data import Clips
 from toolkit.errors import MilliwiseError
+from toolkit.profile import DeviceProfile
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "profile_device", partial(module.profile_device, effort=SMALL))
+def quick(this_machine: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "profile_device", lambda *_, **__: this_machine)
     monkeypatch.setattr(module, "Settings", partial(module.Settings, calls=59, clips_per_word=60))
     monkeypatch.setattr(module, "export_run", partial(module.export_run, calls=59))
 

@@ -12,17 +12,16 @@ import onnx
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from conftest import SMALL
 
 from exporters.listener import Listener
-from profilers.profile import Effort, profile_device
-from profilers.target import LocalTarget
 from toolkit.cli import main
 from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
-SMALL = Effort(fitted=24, calibrating=0, held_out=8, paced=3, short_calls=12, hop_calls=2, rounds=4, weighed=0)
 SEARCH = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "0.3", "--calls", "59")
+HASTY = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "0.1", "--calls", "59")
 
 
 def run(*arguments: object) -> Result:
@@ -44,9 +43,9 @@ def refusal(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def profile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profile_file(this_machine: DeviceProfile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("profile") / "device.json"
-    profile_device(find_space("kws-ds"), LocalTarget(), effort=SMALL).save(path)
+    this_machine.save(path)
     return path
 
 
@@ -106,7 +105,7 @@ def test_resume_of_a_finished_search_changes_nothing(profile_file: Path, found: 
 
 def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = ["search", "kws-ds", "--profile", str(profile_file), "--budget", "80 ms", *SEARCH, "-o", str(folder)]
+    command = ["search", "kws-ds", "--profile", str(profile_file), "--budget", "80 ms", *HASTY, "-o", str(folder)]
     program = "from toolkit.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
