@@ -48,8 +48,11 @@ MOST_EPOCHS = 1000
 SMALL_FIRST = 0.2
 STREAM_EPOCHS, CONTROLLER_EPOCHS = 4, 60
 RUN_HOPS = 5.0  # of a branch that opens: a word is in about so many windows (measured: with 1, the dear one stays shut)
-# What `ControllerTraining` logs as ms, where it was given multiply-adds.
-COUNTED_NAMES = {"mean_ms": AVERAGED["multiply_adds"], "ms_by_label": "multiply_adds_by_label"}
+# By metric, what is logged of the mean cost of a hop, and of those of each label.
+LOGGED = {
+    metric: {"mean_cost": mean, "cost_by_label": f"{mean.removeprefix('mean_')}_by_label"}
+    for metric, mean in AVERAGED.items()
+}
 # Few hops of life are words; so that a controller learns to shut its gates again, more follows the word.
 HEARD = Mixture(seconds=(3.0, 6.0), words=(1, 3), unknown_share=0.25, silence_share=0.1, talk_share=0.25)
 Batch = tuple[Tensor, Tensor]
@@ -187,7 +190,7 @@ class _AdaptiveRun(Stages):
         cached = [batch for epoch in range(STREAM_EPOCHS) for batch in self._heard(streams, epoch)]
         penalty = self.settings.penalty
         limit = self.budget.limit if penalty is None else None
-        objective = Objective(penalty=penalty, limit_ms=limit, run_hops=RUN_HOPS)
+        objective = Objective(penalty=penalty, limit=limit, run_hops=RUN_HOPS)
         table = self.costs.table(self.adaptive) if self.prices is None else self.prices.table()
         self.training = ControllerTraining(self.adaptive, table, objective, self.settings.seed)
         self.training.run(
@@ -199,16 +202,19 @@ class _AdaptiveRun(Stages):
         )
 
     def _log_taught(self, row: dict[str, Any]) -> None:
-        names = {} if self.prices is None else COUNTED_NAMES
+        names = LOGGED[self.budget.metric]
         append_log(self.folder, {names.get(name, name): value for name, value in row.items()})
 
     def _heard(self, streams: Streams, epoch: int) -> Iterator[Batch]:
-        total = -(-streams.count // streams.batch_size)
+        """To teach with; the large branches in bfloat16 where that is quick, as they were trained."""
+        total, stem = -(-streams.count // streams.batch_size), self.adaptive.network.stem
         with progress(f"hearing streams by all modes ({epoch + 1} of {STREAM_EPOCHS})", total) as advance:
             for batch in streams.batches(epoch):
                 with torch.no_grad():
-                    sinks = self.adaptive.eval().sink_values(self.adaptive.network.stem(batch.audio))
-                yield sinks, batch.labels
+                    features = stem(batch.audio)
+                    with torch.autocast("cpu", torch.bfloat16, enabled=quick_in_bfloat16("cpu")):
+                        sinks = self.adaptive.eval().sink_values(features)
+                yield sinks.float(), batch.labels
                 advance(1)
 
     def save(self) -> dict[str, Any]:

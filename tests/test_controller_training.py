@@ -73,10 +73,10 @@ def test_it_opens_a_gate_only_where_that_is_needed(exact: bool) -> None:
     shares = [float(opened[labels == label].float().mean()) for label in range(3)]
     assert right > 0.97 and shares[2] > 0.97 and max(shares[:2]) < 0.03
     assert 1.7 < mean_ms < 2.1, "a third of all hops are label 2: 1 ms + a third of 2 to 3"
-    spent = rows[-1]["ms_by_label"]
+    spent = rows[-1]["cost_by_label"]
     assert spent["2"] > 2.5 > 1.5 > max(spent["0"], spent["1"])
     assert rows[-1]["loss"] < rows[0]["loss"] and [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert rows[-1]["mean_ms"] == pytest.approx(sum(spent.values()) / 3, abs=0.15)
+    assert rows[-1]["mean_cost"] == pytest.approx(sum(spent.values()) / 3, abs=0.15)
 
 
 def test_a_delayed_controller_opens_before_what_it_expects() -> None:
@@ -113,25 +113,25 @@ def test_a_higher_penalty_never_costs_more() -> None:
     assert seen[0][2] > 0.95 and seen[-1] == (1.0, rights[-1], 0.0), "at last it is the cheapest mode everywhere"
 
 
-@pytest.mark.parametrize(("limit_ms", "exact"), [(1.7, True), (2.4, True), (2.0, False)])
-def test_a_limit_is_reached(limit_ms: float, exact: bool) -> None:
+@pytest.mark.parametrize(("limit", "exact"), [(1.7, True), (2.4, True), (2.0, False)])
+def test_a_limit_is_reached(limit: float, exact: bool) -> None:
     adaptive = gated_toy.for_doubtful()
-    rows = trained(adaptive, gated_toy.doubtful, epochs=30, count=12, limit_ms=limit_ms, exact=exact)
+    rows = trained(adaptive, gated_toy.doubtful, epochs=30, count=12, limit=limit, exact=exact)
     mean_ms = listened(adaptive, gated_toy.doubtful)[3]
-    assert mean_ms == pytest.approx(limit_ms, rel=0.15)
-    assert sum(row["mean_ms"] for row in rows[-5:]) / 5 == pytest.approx(limit_ms, rel=0.15)
+    assert mean_ms == pytest.approx(limit, rel=0.15)
+    assert sum(row["mean_cost"] for row in rows[-5:]) / 5 == pytest.approx(limit, rel=0.15)
     assert len({row["penalty"] for row in rows[6:]}) > 10 and len({row["penalty"] for row in rows[:6]}) == 1
 
 
 def test_a_limit_above_the_dearest_mode_costs_nothing_in_accuracy() -> None:
     adaptive = gated_toy.for_doubtful()
-    rows = trained(adaptive, gated_toy.doubtful, epochs=6, limit_ms=50.0)
+    rows = trained(adaptive, gated_toy.doubtful, epochs=6, limit=50.0)
     assert listened(adaptive, gated_toy.doubtful)[2] > 0.99 and rows[-1]["penalty"] < 0.1
 
 
 def test_the_penalty_grows_during_the_warm_up() -> None:
     spent = [
-        [row["mean_ms"] for row in trained(toy(), gated_toy.confused, epochs=6, penalty=5.0, warm_up=warm_up)]
+        [row["mean_cost"] for row in trained(toy(), gated_toy.confused, epochs=6, penalty=5.0, warm_up=warm_up)]
         for warm_up in (0.0, 0.5)
     ]
     assert spent[0][1] + 0.3 < spent[1][1] and max(each[-1] for each in spent) < 2
@@ -155,15 +155,15 @@ def test_padding_is_never_paid_for() -> None:
         return sinks, labels
 
     rows = trained(toy(), padded, epochs=2, penalty=0.2)
-    assert all(math.isfinite(row["loss"]) and set(row["ms_by_label"]) == {"0", "1", "2"} for row in rows)
-    assert all(1 <= row["mean_ms"] <= 4 for row in rows)
+    assert all(math.isfinite(row["loss"]) and set(row["cost_by_label"]) == {"0", "1", "2"} for row in rows)
+    assert all(1 <= row["mean_cost"] <= 4 for row in rows)
 
 
 def weights(adaptive: AdaptiveNetwork) -> list[Tensor]:
     return [value.clone() for value in adaptive.state_dict().values()]
 
 
-@pytest.mark.parametrize("options", [{"penalty": 0.3}, {"penalty": 0.3, "exact": False}, {"limit_ms": 2.0}])
+@pytest.mark.parametrize("options", [{"penalty": 0.3}, {"penalty": 0.3, "exact": False}, {"limit": 2.0}])
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, options: dict[str, Any]) -> None:
     """It stops while the third epoch is on."""
 

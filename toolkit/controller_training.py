@@ -30,7 +30,7 @@ class ControllerTraining:
     """Trains controller and classifier of an adaptive network, epoch by epoch; all of it with `everything`.
 
     Args:
-        costs_ms: [modes, modes], of a mode (second) after a mode (first); with the controller and all that always runs.
+        costs: [modes, modes], of a mode (second) after a mode (first); with the controller and all that always runs.
         everything: train the edges, too: the batches are then made by the network itself, with gradients, each when it
             is asked for.
 
@@ -39,12 +39,12 @@ class ControllerTraining:
     """
 
     def __init__(
-        self, adaptive: AdaptiveNetwork, costs_ms: Tensor, objective: Objective, seed: int, everything: bool = False
+        self, adaptive: AdaptiveNetwork, costs: Tensor, objective: Objective, seed: int, everything: bool = False
     ) -> None:
-        if costs_ms.shape != (len(adaptive.modes),) * 2 or not bool(((costs_ms > 0) & costs_ms.isfinite()).all()):
-            raise MilliwiseError(f"the costs are {list(costs_ms.shape)}: give one above 0 for each mode after each")
+        if costs.shape != (len(adaptive.modes),) * 2 or not bool(((costs > 0) & costs.isfinite()).all()):
+            raise MilliwiseError(f"the costs are {list(costs.shape)}: give one above 0 for each mode after each")
         self.adaptive, self.objective, self.everything = adaptive, objective, everything
-        self.costs_ms = costs_ms.float().cpu()
+        self.costs = costs.float().cpu()
         self.seed, self.epoch, self.baseline = seed, 0, math.nan
         self.penalty = 0.1 if objective.penalty is None else objective.penalty
         trained: nn.Module = adaptive.network if everything else adaptive.network.head
@@ -106,16 +106,16 @@ class ControllerTraining:
             self.optimizer.step()
             # More certain than what is tried, for what is more likely is what will run.
             modes = self.adaptive.drawn_modes(CERTAIN * rollout.log_odds.detach(), generator).cpu()
-            spent.add(hop_costs(self.costs_ms, modes), labels.cpu())
+            spent.add(hop_costs(self.costs, modes), labels.cpu())
             losses.append(loss.item())
-        if self.objective.limit_ms is not None and ramp == 1:  # dual ascent
-            excess = spent.mean_ms / self.objective.limit_ms - 1
+        if self.objective.limit is not None and ramp == 1:  # dual ascent
+            excess = spent.mean / self.objective.limit - 1
             step = 1.5 * (1 - done) * max(-0.2, min(0.2, excess))  # smaller and smaller: the policy lags behind
             self.penalty = min(1e3, max(1e-4, self.penalty * math.exp(step)))
         return {"loss": sum(losses) / len(losses), "penalty": self.penalty, **spent.facts()}
 
     def _loss(self, rollout: Rollout, sinks: Tensor, labels: Tensor, penalty: float) -> Tensor:
-        costs = spread(self.costs_ms / self.costs_ms.max(), self.objective.run_hops).to(sinks.device)
+        costs = spread(self.costs / self.costs.max(), self.objective.run_hops).to(sinks.device)
         count = rollout.logits.shape[-1]
         weights = torch.tensor(self.objective.class_weights or (1.0,) * count, device=sinks.device)
         restraint = self.objective.restraint * certainty(rollout, labels)
@@ -151,27 +151,27 @@ class ControllerTraining:
     def _task(self) -> str:
         """A hash of what is trained, and for what: with anything else a checkpoint would go on, but mean nothing."""
         network = [self.adaptive.graph.digest(), self.adaptive.gated, str(self.adaptive.controller), self.everything]
-        return digest([network, asdict(self.objective), self.costs_ms.tolist(), self.seed])
+        return digest([network, asdict(self.objective), self.costs.tolist(), self.seed])
 
 
 class _Spent:
     """Adds up the ms of hops, in all and by label."""
 
     def __init__(self) -> None:
-        self.total_ms: dict[int, float] = {}
+        self.total: dict[int, float] = {}
         self.hops: dict[int, int] = {}
 
-    def add(self, costs_ms: Tensor, labels: Tensor) -> None:
+    def add(self, costs: Tensor, labels: Tensor) -> None:
         for label in labels.unique().tolist():
             if label != IGNORED:
                 chosen = labels == label
-                self.total_ms[label] = self.total_ms.get(label, 0.0) + float(costs_ms[chosen].sum())
+                self.total[label] = self.total.get(label, 0.0) + float(costs[chosen].sum())
                 self.hops[label] = self.hops.get(label, 0) + int(chosen.sum())
 
     @property
-    def mean_ms(self) -> float:
-        return sum(self.total_ms.values()) / max(1, sum(self.hops.values()))
+    def mean(self) -> float:
+        return sum(self.total.values()) / max(1, sum(self.hops.values()))
 
     def facts(self) -> dict[str, Any]:
-        by_label = {str(label): self.total_ms[label] / self.hops[label] for label in sorted(self.hops)}
-        return {"mean_ms": self.mean_ms, "ms_by_label": by_label}
+        by_label = {str(label): self.total[label] / self.hops[label] for label in sorted(self.hops)}
+        return {"mean_cost": self.mean, "cost_by_label": by_label}

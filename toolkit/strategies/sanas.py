@@ -35,8 +35,8 @@ class Objective:
     """What is optimised, and how.
 
     Attributes:
-        penalty: λ; None seeks one with which the mean cost is `limit_ms`.
-        limit_ms: mean cost of a hop that is allowed, where λ is sought.
+        penalty: λ; None seeks one with which the mean cost is `limit`.
+        limit: mean cost of a hop that is allowed, where λ is sought.
         discount: γ of the returns.
         exact: expectation over the decisions of a hop instead of REINFORCE.
         warm_up: share of the training in which λ grows.
@@ -51,7 +51,7 @@ class Objective:
     """
 
     penalty: float | None = None
-    limit_ms: float | None = None
+    limit: float | None = None
     discount: float = 0.0
     exact: bool = True
     warm_up: float = 0.2
@@ -63,12 +63,12 @@ class Objective:
     restraint: float = 4e-3
 
     def __post_init__(self) -> None:
-        if (self.penalty is None) == (self.limit_ms is None):
-            raise MilliwiseError("give the penalty of the cost, or the mean ms of a hop that it is to be sought for")
+        if (self.penalty is None) == (self.limit is None):
+            raise MilliwiseError("give the penalty of the cost, or the mean cost of a hop that it is to be sought for")
         if self.penalty is not None and not 0 <= self.penalty < math.inf:
             raise MilliwiseError(f"the penalty of the cost is {self.penalty}: give 0 or more")
-        if self.limit_ms is not None and not 0 < self.limit_ms < math.inf:
-            raise MilliwiseError(f"the mean cost allowed is {self.limit_ms} ms: give more than 0")
+        if self.limit is not None and not 0 < self.limit < math.inf:
+            raise MilliwiseError(f"the mean cost allowed is {self.limit}: give more than 0")
         if not 0 <= self.discount <= 1:
             raise MilliwiseError(f"the discount is {self.discount}: give 0 to 1")
         if self.exact and self.discount:
@@ -98,14 +98,14 @@ def spread(costs: Tensor, run_hops: float) -> Tensor:
     return usual + (costs - usual) / run_hops
 
 
-def hop_costs(costs_ms: Tensor, modes: Tensor) -> Tensor:
-    """ms of every hop, [batch, hops], of the modes that ran; before the first hop the first mode, all gates shut, did.
+def hop_costs(costs: Tensor, modes: Tensor) -> Tensor:
+    """The cost of every hop, [batch, hops], of the modes that ran; before the first hop the first mode, all shut, did.
 
     Args:
-        costs_ms: [modes, modes], of a mode (second) after a mode (first).
+        costs: [modes, modes], of a mode (second) after a mode (first).
     """
     before = functional.pad(modes[:, :-1], (1, 0))
-    return costs_ms[before, modes]
+    return costs[before, modes]
 
 
 def reinforced(
