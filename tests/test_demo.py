@@ -58,3 +58,9 @@ def test_recordings_without_the_words_are_refused(tmp_path: Path) -> None:
         soundfile.write(tmp_path / word / "anna_0.wav", np.zeros(16_000), 16_000)
     with pytest.raises(MilliwiseError, match="yes"):
         module._read(tmp_path, ["_silence_", "_unknown_", "yes"])
+
+
+def test_a_budget_of_networks_that_change_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(MilliwiseError, match="write '1 ms'"):
+        module.run_demo(tmp_path / "demo", minutes=3.5, data="synth:yes,no", budget="1 ms mean", seed=0)
+    assert not (tmp_path / "demo").exists()

@@ -82,6 +82,18 @@ class Budget:
         chosen = statistic or ("p95" if metric == "latency_ms" else "")
         return cls(metric, limit, chosen, int(workers or 1), " ".join(text.split()))
 
+    def require_fixed(self) -> None:
+        """Refuse a mean, where no network changes from hop to hop.
+
+        Raises:
+            MilliwiseError: it is one.
+        """
+        if self.statistic == "mean":
+            raise MilliwiseError(
+                f"a budget of {self} is for networks that change from hop to hop, which search --strategy sanas finds; "
+                f"this command knows those that do not: write '{show(self.metric, self.limit)}'"
+            )
+
     def __str__(self) -> str:
         return self.text
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from toolkit.cli import FILE, json_option, report
-from toolkit.errors import MilliwiseError
 
 
 @click.command()
@@ -57,11 +56,7 @@ def feasible(
     from toolkit.spaces import find_space
 
     limit = Budget.parse(budget) if budget is not None else Budget.parse("2 s")
-    if limit.statistic == "mean":
-        raise MilliwiseError(
-            f"a budget of {limit} is for networks that change from hop to hop, which search --strategy sanas finds; "
-            f"this command prices those that do not: write '{show(limit.metric, limit.limit)}'"
-        )
+    limit.require_fixed()
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph
     least, median, most = price(graph, profile, limit, bound=bound).spread_of_space()

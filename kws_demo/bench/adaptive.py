@@ -27,7 +27,7 @@ from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
 SEEDS = 3
-MINUTES = 44.0  # of training of a listener of kws-gated
+MINUTES = 20.0  # of training of a listener of kws-gated
 CLOSE = 0.01  # of the words: so much more a detector may miss than the best one, and be chosen for its cost
 NEEDED = ("keywords_ar", "keywords_en", "noise")
 Row = dict[str, Any]
