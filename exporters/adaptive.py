@@ -18,17 +18,16 @@ from onnx import TensorProto
 from torch import nn
 
 from exporters.controller import write_memory, write_odds
-from exporters.gates import Branch, Ring, columns_needed, remembers, write_stateless, write_streaming
+from exporters.gates import Ring, columns_needed, remembers, write_stateless, write_streaming
 from exporters.graph_writer import OPSET, GraphWriter, Value
 from exporters.onnx import IR_VERSION, add_up, finished, write
 from toolkit.adaptive import AdaptiveNetwork
 from toolkit.errors import MilliwiseError
 from toolkit.features import log_mel_of
-from toolkit.graph import Edge
+from toolkit.graph import Architecture, Edge
 
 OFF, COLD, WARM, ON = "off", "cold", "warm", "on"
 DIAL, RAN = "dial", "ran"  # states: what log-odds have to exceed; 1 for the streaming gates that ran in the hop before
-LATER = Value("", ())  # of an edge that is written together with others
 FileMode = tuple[int, frozenset[str]]
 """The mode in torch, and those of its live gates that ran in the hop before, too, of those with streaming state."""
 
@@ -133,11 +132,13 @@ class Assembly:
             into = [edge for edge in self.edges if edge.target == node]
             if into and all(edge.source in self.settled and edge.name not in self.conditional for edge in into):
                 self.settled.add(node)
-        self.values: dict[str, Value] = {}
-        self.live: dict[str, str] = {}
+        # What gates change is in one branch, but where an edge that always runs reads it.
+        apart = all(edge.source in self.settled or edge.name in self.conditional for edge in self.edges)
+        self.inner = GraphWriter(writer.opset, prefix="some/") if apart else writer
+        self.values: dict[str, Value] = {}  # of edges that always run
+        self.sums: dict[str, Value] = {}  # of them, at nodes
         self.rings: dict[str, Ring] = {}
-        self.branches: dict[str, list[Branch]] = {}  # edges with streaming state by target, until all are known
-        self.heard = self.choice = self.ran = self.running = ""
+        self.heard = self.choice = self.ran = self.number = ""
         self._check(operations)
 
     def _check(self, operations: nn.ModuleDict) -> None:
@@ -170,67 +171,99 @@ class Assembly:
         writer.state("memory", (1, self.adaptive.controller.memory_size))
         writer.node("Identity", [dial], f"state_out_{DIAL}")
         shut = {gate: math.inf if state == OFF else -math.inf for gate, state in self.forced.items()}
-        opened = writer.node("Greater", [odds, self._force(dial, gates, shut)])
+        opened = writer.node("Greater", [odds, self._force(writer, dial, gates, shut)])
         places, zero = (writer.constant(each, np.int64) for each in (2 ** np.arange(len(gates)), [0]))
         digits = writer.node("Where", [opened, places, zero])
         self.choice = writer.node("ReduceSum", [digits, writer.constant([1], np.int64)], keepdims=0)
-        live = [self.adaptive.modes[mode] for mode in self.adaptive.mode_of]
-        for name in self.conditional:
-            if name not in self.streaming:
-                self.live[name] = self._looked_up([name in each for each in live], np.bool_)
-        if self.streaming:
-            open_gates = [[float(name in each) for name in self.streaming] for each in live]
-            self.running = self._looked_up(open_gates, np.float32, f"state_out_{RAN}")
-            warm = {gate: float(state == WARM) for gate, state in self.forced.items()}
-            self.ran = self._force(writer.state(RAN, (1, len(self.streaming))), self.streaming, warm)
 
-    def _looked_up(self, table: Sequence[Any], dtype: type, name: str | None = None) -> str:
-        """What stands for the choice in a table over all choices of the gates, [1, ...]."""
-        return self.writer.node("Gather", [self.writer.constant(np.array(table), dtype), self.choice], name)
-
-    def _force(self, values: str, gates: Sequence[str], instead: Mapping[str, float]) -> str:
+    def _force(self, writer: GraphWriter, values: str, gates: Sequence[str], instead: Mapping[str, float]) -> str:
         """The values [1, gates], but of some gates others.
 
         What is not asked for then is computed all the same: onnxruntime cannot know that nobody cares.
         """
         if not self.forced:
             return values
-        mask = self.writer.constant([gate in instead for gate in gates], np.bool_)
-        numbers = self.writer.constant(np.array([instead.get(gate, 0.0) for gate in gates]), np.float32)
-        return self.writer.node("Where", [mask, numbers, values])
+        mask = writer.constant([gate in instead for gate in gates], np.bool_)
+        numbers = writer.constant(np.array([instead.get(gate, 0.0) for gate in gates]), np.float32)
+        return writer.node("Where", [mask, numbers, values])
+
+    def _by_choice(self, writer: GraphWriter, table: Sequence[Any], dtype: type, name: str | None = None) -> str:
+        """What stands for the choice in a table over all choices of the gates, [1, ...]."""
+        return writer.node("Gather", [writer.constant(np.array(table), dtype), self.choice], name)
+
+    @property
+    def _live(self) -> list[Architecture]:
+        """The edges that run, of every choice."""
+        return [self.adaptive.modes[mode] for mode in self.adaptive.mode_of]
 
     def sink(self, features: Value) -> Value:
-        """The value of the sink, [1, channels, 1, 1]."""
-        graph = self.adaptive.network.graph
-        return self.adaptive.network.walk(graph.full, features, self._apply, self._add)
+        """The value of the sink, [1, channels, 1, 1]: a hop in which all gates are shut passes a single `If`.
 
-    def mode(self) -> Value:
+        Each costs some 40 us even if it is shut (measured once per hop), so those of the edges are inside of it.
+        """
+        graph, inner = self.adaptive.network.graph, self.inner
+        if self.streaming:
+            state = inner.state(RAN, (1, len(self.streaming)))
+            warm = {gate: float(state == WARM) for gate, state in self.forced.items()}
+            self.ran = self._force(inner, state, self.streaming, warm)
+            running = [[float(name in live) for name in self.streaming] for live in self._live]
+            self._by_choice(inner, running, np.float32, f"state_out_{RAN}")
+        total = self.adaptive.network.walk(graph.full, features, self._apply, self._add)
+        if self.conditional:
+            self.number = self._number()
+        return total if self.inner is self.writer or not self.conditional else self._switched(total)
+
+    def _switched(self, total: Value) -> Value:
+        """The sink's value, of what always runs and of the branch whose own sum is `total`."""
+        writer, inner = self.writer, self.inner
+        number = Value(self.number, (1,))
+        off = GraphWriter(writer.opset, prefix="none/")
+        nothing = [Value(off.constant(np.zeros(each.shape), np.float32), each.shape) for each in (total, number)]
+        kept = {state: writer.state(state, shape) for state, shape in inner.states.items()}
+        for state, before in kept.items():
+            shut = off.constant(np.zeros(inner.states[state]), np.float32) if state == RAN else before
+            off.node("Identity", [shut], f"state_out_{state}")
+        branches = (
+            each.branch([*values, *(Value(f"{each.prefix}state_out_{state}", inner.states[state]) for state in kept)])
+            for each, values in ((inner, (total, number)), (off, nothing))
+        )
+        some = self._by_choice(writer, [live != self._live[0] for live in self._live], np.bool_)
+        outputs = ["number", *(f"state_out_{state}" for state in kept)]
+        value, self.number, *_states = writer.choose(some, *branches, *outputs)
+        always = self.sums.get(self.adaptive.network.graph.sink)
+        return Value(value, total.shape) if always is None else add_up(writer, [always, Value(value, total.shape)])
+
+    def _number(self) -> str:
         """Which of `file_modes` it is: that of the choice, and a binary digit for every live gate that is warm."""
-        modes = file_modes(self.adaptive)
+        modes, inner = file_modes(self.adaptive), self.inner
         first = {mode: modes.index((mode, frozenset())) for mode, _warm in modes}
         rows: list[list[int]] = []
         for mode in self.adaptive.mode_of.tolist():
             streaming = _streaming(self.adaptive, mode)
             digits = {gate: 2**place for place, gate in enumerate(streaming)}
             rows.append([*(digits.get(gate, 0) for gate in self.streaming), first[mode]])
-        writer = self.writer
-        row = self._looked_up(rows, np.float32)  # far below 2 ** 24
+        row = self._by_choice(inner, rows, np.float32)  # far below 2 ** 24
         if self.streaming:
-            ran = writer.node("Concat", [self.ran, writer.constant(np.ones((1, 1)), np.float32)], axis=1)
-            row = writer.node("Mul", [row, ran])
-        number = writer.node("ReduceSum", [row, writer.constant([1], np.int64)], keepdims=0)
-        return Value(writer.node("Cast", [number], "mode", to=TensorProto.INT64), (1,))
+            ran = inner.node("Concat", [self.ran, inner.constant(np.ones((1, 1)), np.float32)], axis=1)
+            row = inner.node("Mul", [row, ran])
+        return inner.node("ReduceSum", [row, inner.constant([1], np.int64)], keepdims=0)
+
+    def mode(self) -> Value:
+        """Which of `file_modes` ran."""
+        number = self.number or self.writer.constant([0], np.int64)
+        return Value(self.writer.node("Cast", [number], "mode", to=TensorProto.INT64), (1,))
 
     def _apply(self, edge: Edge, module: nn.Module, value: Value) -> Value:
-        if edge.name in self.streaming:
-            place, ring = self.streaming.index(edge.name), self.ring(edge.source, value)
-            self.branches.setdefault(edge.target, []).append(Branch(edge.name, module, place, ring))
-            return LATER
+        if edge.name in self.conditional:
+            live = self._by_choice(self.inner, [edge.name in live for live in self._live], np.bool_)
+            if edge.name not in self.streaming:
+                return write_stateless(self.inner, module, value, edge.name, live)
+            warm = self.inner.node(
+                "Gather", [self.ran, self.inner.constant(self.streaming.index(edge.name), np.int64)], axis=1
+            )
+            return write_streaming(self.inner, module, edge.name, live, warm, self.ring(edge.source, value))
         if edge.name not in self.values:
-            if edge.name in self.conditional:
-                self.values[edge.name] = write_stateless(self.writer, module, value, edge.name, self.live[edge.name])
-            else:
-                self.values[edge.name] = write(module, self.writer, value, edge.name)
+            self.values[edge.name] = write(module, self.writer, value, edge.name)
         return self.values[edge.name]
 
     def ring(self, node: str, value: Value) -> Ring:
@@ -248,15 +281,12 @@ class Assembly:
         return self.rings[node]
 
     def _add(self, node: str, values: Sequence[Value]) -> Value:
-        values = [value for value in values if value is not LATER]
-        if node in self.branches:
-            branches = self.branches.pop(node)
-            modes = [self.adaptive.modes[mode] for mode in self.adaptive.mode_of]
-            live = self._looked_up([any(each.name in mode for each in branches) for mode in modes], np.bool_)
-            values.append(write_streaming(self.writer, node, live, branches, self.running, self.ran))
-        total = add_up(self.writer, values)
-        into = [edge.name for edge in self.edges if edge.target == node]
-        if node == self.adaptive.network.graph.sink and set(into) <= set(self.conditional):
-            zeros = self.writer.constant(np.zeros(total.shape), np.float32)  # all may be off, and give but a number
-            total = Value(self.writer.node("Add", [total.name, zeros]), total.shape)
-        return total
+        """Outside the branch what is settled, and of the sink what always runs."""
+        sink = self.adaptive.network.graph.sink
+        if self.inner is self.writer or (node not in self.settled and node != sink):
+            return add_up(self.inner, values)
+        inside = [value for value in values if value.name.startswith(self.inner.prefix)]
+        always = [value for value in values if value not in inside]
+        if always and node not in self.sums:
+            self.sums[node] = add_up(self.writer, always)
+        return add_up(self.inner, inside) if inside else self.sums[node]

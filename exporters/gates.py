@@ -17,7 +17,7 @@ from onnx import TensorProto
 from torch import nn
 
 from exporters.graph_writer import GraphWriter, Value
-from exporters.onnx import add_up, write
+from exporters.onnx import write
 from toolkit.errors import MilliwiseError
 from toolkit.layers import CausalConv, WindowMean
 
@@ -185,61 +185,21 @@ def write_stateless(writer: GraphWriter, module: nn.Module, value: Value, name: 
     return Value(result, output.shape)
 
 
-@dataclass(frozen=True)
-class Branch:
-    """A gated edge with streaming state.
-
-    Attributes:
-        place: of its gate among those with streaming state.
-        ring: of its source.
-    """
-
-    name: str
-    module: nn.Module
-    place: int
-    ring: Ring
-
-
-def write_streaming(
-    writer: GraphWriter, node: str, live: str, branches: Sequence[Branch], running: str, ran: str
-) -> Value:
-    """Append the edges into a node that have streaming state, and return the sum of those that run.
-
-    An edge runs when its gate is open, and goes on from its caches when it ran in the hop before. A hop in which none
-    runs passes a single `If`: each of them costs it some 40 us even if it is shut (measured once per hop).
+def write_streaming(writer: GraphWriter, module: nn.Module, name: str, live: str, warm: str, ring: Ring) -> Value:
+    """Append an edge with streaming state that runs when it is live, from its caches when they are warm.
 
     Args:
-        live: whether any of them runs, bool of one element.
-        running, ran: which gates with streaming state are open, and were in the hop before, float32 [1, gates].
+        live: bool of one element.
+        warm: number of one element; its caches are, when it is not 0.
+        ring: of the edge's source.
     """
-    if len(branches) == 1:
-        return _write_streaming(writer, branches[0], live, ran)
-    on = GraphWriter(writer.opset, prefix=f"{node}/on/")
-    each_live = [_condition(on, running, branch) for branch in branches]
-    values = [_write_streaming(on, branch, live, ran) for branch, live in zip(branches, each_live, strict=True)]
-    return _switched(writer, node, live, on, add_up(on, values))
-
-
-def _write_streaming(writer: GraphWriter, branch: Branch, live: str, ran: str) -> Value:
-    name, module, ring = branch.name, branch.module, branch.ring
     on = _GoingOn(writer.opset, prefix=f"{name}/on/", ring=ring)
-    on.warm = _condition(on, ran, branch)
+    on.warm = on.node("Cast", [warm], to=TensorProto.BOOL)
     cold, fresh = (on.constant([-count], np.int64) for count in (columns_needed(module, ring.hop, name), ring.hop))
     limits = [on.node("Where", [on.warm, fresh, cold]), *(on.constant([each], np.int64) for each in (2**31 - 1, 3))]
     source = Value(on.node("Slice", [ring.columns.name, *limits]), (*ring.columns.shape[:3], ring.hop))
     output = on.layers(module, source, name)
     on.pack(name, list(on.states))
-    return _switched(writer, name, live, on, output)
-
-
-def _condition(writer: GraphWriter, values: str, branch: Branch) -> str:
-    """Of its gate among those [1, gates], bool [1]."""
-    value = writer.node("Gather", [values, writer.constant(branch.place, np.int64)], axis=1)
-    return writer.node("Cast", [value], to=TensorProto.BOOL)
-
-
-def _switched(writer: GraphWriter, name: str, live: str, on: GraphWriter, output: Value) -> Value:
-    """Append what was collected in `on`, to run when it is live, and else to give a zero and keep its states."""
     kept = {state: writer.state(state, shape) for state, shape in on.states.items()}
     off = _off(writer, name, list(kept))
     outputs = writer.choose(live, on.branch(_results(on, output)), off, *(f"state_out_{state}" for state in kept))

@@ -144,7 +144,7 @@ class _AdaptiveRun(Stages):
         else:
             shape = self.space.shape(self.profile.hop_ms)
             options = {"hop_ms": self.profile.hop_ms, "threads": self.profile.threads}
-            self.costs = measure_modes(self.adaptive.eval(), shape, self.target, profile=self.profile, **options)
+            self.costs = measure_modes(self.adaptive.eval(), shape, self.target, **options)
             write_json(path, self.costs.facts())
         if self.prices is None:
             self._require_feasible(self.costs.named_ms)
