@@ -25,8 +25,8 @@ def trial() -> Trial:
     torch.manual_seed(0)
     adaptive = gated_space.space().adaptive(len(LABELS)).eval()
     randomise(adaptive.network)
-    made = Trial(Path(), Path(), 0, 1.0, gated_space.profile(gated_space.space()))
-    facts = {"modes": ModeCosts(NAMED_MS, 200).facts(), "decision": vars(Decision()), "budget": "6 ms mean"}
+    made = Trial(Path(), Path(), 0, 1.0, gated_space.profile(gated_space.space()), "6 ms mean")
+    facts = {"modes": ModeCosts(NAMED_MS, 200).facts(), "decision": vars(Decision()), "budget": made.budget}
     stream = long_stream(word_data([0, 1, 2, 3] * 4).test, LABELS, (), 120.0, 0.1, 0)
     made.__dict__.update(
         selected=Selected(adaptive.network, adaptive.graph.full, LABELS, 200, {**facts, "space": "gated"}, adaptive),

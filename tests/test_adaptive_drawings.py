@@ -135,7 +135,7 @@ def test_the_strip_of_modes_and_their_ms_stand_where_the_hops_are() -> None:
     assert len({each.get("class") for each in strip}) == 3 and strip[0].get("class") == "idle"
     (spent,) = [each for each in of_class(root, "sound") if len(steps(each)) == 2 * len(ms) + 2]
     top = min(steps(spent), key=lambda point: point[1])
-    assert top[0] == pytest.approx(scale(8), abs=0.06) and "4 ms" in words(root)
+    assert top[0] == pytest.approx(scale(8), abs=0.06) and {"4", "0 ms"} <= set(words(root))
     assert {"off", "deep cold", "deep warm", "threshold"} <= set(words(root))
     assert len(of_class(root, "pin")) == len(fake.stream(20)["detections"])
 

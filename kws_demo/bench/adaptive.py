@@ -11,7 +11,7 @@ from typing import Any
 
 from kws_demo.bench.adaptive_costs import outer_costs
 from kws_demo.bench.adaptive_dial import dial_settings
-from kws_demo.bench.adaptive_gated import BUDGET, HOP_MS, SPACE, Trial, points
+from kws_demo.bench.adaptive_gated import HOP_MS, SPACE, Trial, points
 from kws_demo.bench.adaptive_long import big_ms, cold_onset, hour
 from kws_demo.bench.adaptive_pictures import draw
 from kws_demo.bench.adaptive_static import static_points
@@ -28,6 +28,7 @@ from toolkit.spaces import find_space
 
 SEEDS = 3
 MINUTES = 20.0  # of training of a listener of kws-gated
+OVER_IDLE = 1.2  # of the budget
 CLOSE = 0.01  # of the words: so much more a detector may miss than the best one, and be chosen for its cost
 NEEDED = ("keywords_ar", "keywords_en", "noise")
 Row = dict[str, Any]
@@ -92,7 +93,7 @@ def _gated(
     @lru_cache(maxsize=1)
     def made(seed: int) -> Trial:
         profile = _profile(folder, SPACE, seed)
-        return Trial(recordings, folder / f"{SPACE}-{minutes:g}-{seed}", seed, minutes, profile)
+        return Trial(recordings, folder / f"{SPACE}-{minutes:g}-{seed}", seed, minutes, profile, _budget(folder))
 
     found: list[Row] = []
     for seed in seeds:
@@ -103,6 +104,7 @@ def _gated(
             after = hour(trial)
             return {
                 **found,
+                "budget": trial.budget,
                 "line": after.pop("line"),
                 "big_ms": big_ms(trial),
                 "onset": cold_onset(trial),
@@ -120,7 +122,7 @@ def _gated(
     draw(results.path.parent, found[0], folder / f"{SPACE}-{minutes:g}-{seeds[0]}")
     chosen = [_chosen(each["rows"]) for each in found]
     figures = [_gated_figures(each, point) for each, point in zip(found, chosen, strict=True)]
-    reason = f"budget {BUDGET}; " + "; ".join(f"dial {point['parameter']:g}" for point in chosen)
+    reason = f"budget {found[0]['budget']}; " + "; ".join(f"dial {point['parameter']:g}" for point in chosen)
     return [*_rows(GATED_ROWS, figures, reason), *_table(found)]
 
 
@@ -182,7 +184,7 @@ def _thesis(results: Results, recordings: Path, folder: Path, seeds: Sequence[in
 
         def measure(seed: int = seed) -> Row:
             protocol = Protocol(recordings, folder / f"{THESIS_SPACE}-{seed}", seed)
-            costs = _mode_costs(folder, protocol)
+            costs = _mode_costs(folder, THESIS_SPACE)
             found = [
                 judged(protocol, each, costs, alone=not place) for place, each in enumerate(protocol.controllers(costs))
             ]
@@ -194,13 +196,20 @@ def _thesis(results: Results, recordings: Path, folder: Path, seeds: Sequence[in
     return _rows(THESIS_ROWS, figures, f"10 Arabic words, not Speech Commands; {', '.join(shown)}")
 
 
-def _mode_costs(folder: Path, protocol: Protocol) -> ModeCosts:
-    path = folder / f"{THESIS_SPACE}.modes.json"
-    adaptive = find_space(THESIS_SPACE).adaptive(len(protocol.data.labels), HOP_MS).eval()
+def _mode_costs(folder: Path, space: str) -> ModeCosts:
+    """Of this machine; measured once."""
+    path = folder / f"{space}.modes.json"
+    adaptive = find_space(space).adaptive(hop_ms=HOP_MS).eval()
     if not path.exists():
-        shape = find_space(THESIS_SPACE).shape(HOP_MS)
-        write_json(path, measure_modes(adaptive, shape, LocalTarget(), hop_ms=HOP_MS).facts())
+        costs = measure_modes(adaptive, find_space(space).shape(HOP_MS), LocalTarget(), hop_ms=HOP_MS)
+        write_json(path, costs.facts())
     return ModeCosts.from_facts(read_json(path, "modes"), adaptive)
+
+
+def _budget(folder: Path) -> str:
+    """So much over the idle mode, on the training streams, of whose hops half hold speech."""
+    idle_ms = min(_mode_costs(folder, SPACE).named_ms.values())
+    return f"{OVER_IDLE * idle_ms:.3g} ms mean"
 
 
 def _full(found: Row) -> Row:

@@ -39,7 +39,7 @@ from toolkit.profile import DeviceProfile
 from toolkit.run import Selected, load_selected
 from toolkit.spaces import SAMPLES_PER_MS
 
-SPACE, HOP_MS, BUDGET = "kws-gated", 200, "0.95 ms mean"
+SPACE, HOP_MS = "kws-gated", 200
 HOP = HOP_MS * SAMPLES_PER_MS
 STREAM_S, SPEECH_SHARE = 7200.0, 0.05
 TALK_MINUTES, TALK_SEED = 20, 71
@@ -49,11 +49,11 @@ SILENT, OPEN = 0, 1  # the modes of a listener that an outer gate wakes
 Row = dict[str, Any]
 
 
-def settings(recordings: Path, seed: int, minutes: float) -> Settings:
+def settings(recordings: Path, seed: int, minutes: float, budget: str) -> Settings:
     """Of the search whose listener is judged."""
     return Settings(
         SPACE,
-        BUDGET,
+        budget,
         str(recordings / "keywords_en"),
         strategy="sanas",
         seed=seed,
@@ -76,6 +76,7 @@ class Trial:
     seed: int
     minutes: float
     profile: DeviceProfile
+    budget: str
 
     @cached_property
     def selected(self) -> Selected:
@@ -86,7 +87,7 @@ class Trial:
 
     @property
     def _settings(self) -> Settings:
-        return settings(self.recordings, self.seed, self.minutes)
+        return settings(self.recordings, self.seed, self.minutes, self.budget)
 
     @cached_property
     def data(self) -> SpeechData:

@@ -234,6 +234,6 @@ def _spent(canvas: Canvas, ms: Sequence[float], across: Scale, hop_s: float, top
     up = Scale(0.0, max(ms) or 1.0, top + SPENT - 4, top + 6)
     for value in (0.0, up.high):
         canvas.line((lanes.LEFT, up(value)), (lanes.RIGHT, up(value)), "grid")
-        canvas.text(lanes.LEFT - 7, up(value) + 4, f"{value:.2g}" + " ms" * (value > 0), "tick", "end")
+        canvas.text(lanes.LEFT - 7, up(value) + 4, f"{value:.2g}" if value else "0 ms", "tick", "end")
     steps = [(across(place * hop_s), up(value)) for hop, value in enumerate(ms) for place in (hop, hop + 1)]
     canvas.path([(lanes.LEFT, up(0.0)), *steps, (steps[-1][0], up(0.0))], "sound", closed=True)
