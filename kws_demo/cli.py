@@ -149,9 +149,9 @@ def _refuse_given(context: click.Context, *names: str) -> None:
 
 
 def _next(run: dict[str, Any], output: Path) -> str:
-    from toolkit.spaces import SPACES
+    from toolkit.spaces import built_in
 
-    space = "" if run["space"] in SPACES else f" --space {shlex.quote(run['space'])}"
+    space = "" if built_in(run["space"]) else f" --space {shlex.quote(run['space'])}"
     return f"Next: milliwise export {output} -o listener.onnx{space}"
 
 

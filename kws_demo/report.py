@@ -20,7 +20,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import write_bytes
 from toolkit.graph import Architecture, Graph
 from toolkit.profile import DeviceProfile
-from toolkit.spaces import SPACES
+from toolkit.spaces import built_in
 
 Facts = Mapping[str, Any]
 # Should a text ever slip past the escaping, the browser still neither runs nor fetches anything.
@@ -116,10 +116,10 @@ class _Search:
 
 
 def _graph(profile: DeviceProfile, run: Facts) -> Graph | None:
-    space = SPACES.get(str(run.get("space") or profile.space))
-    if space is None:
-        return None
     try:
+        space = built_in(str(run.get("space") or profile.space))
+        if space is None:
+            return None
         graph = space.build(max(1, len(texts(run, "labels"))), profile.hop_ms).graph
     except MilliwiseError:  # no hop of this space
         return None

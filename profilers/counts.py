@@ -20,7 +20,10 @@ SCOPE = "edge"
 STATISTICS = (".running_mean", ".running_var")
 # Values are moved, set to zero or compared, none is multiplied or added: technically nothing to count. fvcore leaves
 # out more of this kind by itself: flatten, reshape, permute, cat, slice, relu, dropout (idle outside training).
-FREE = ("aten::pad", "aten::max_pool1d", "aten::max_pool2d", "aten::relu_", "aten::hardtanh", "aten::hardtanh_")
+FREE = (
+    *("aten::pad", "aten::max_pool1d", "aten::max_pool2d", "aten::relu_", "aten::hardtanh", "aten::hardtanh_"),
+    "aten::upsample_nearest2d",
+)
 # One operation per value of the output. (A BatchNorm that is folded into a convolution is taken off again.)
 PER_OUTPUT = (
     *("aten::add", "aten::add_", "aten::sub", "aten::mul", "aten::mul_", "aten::div", "aten::batch_norm"),

@@ -143,12 +143,13 @@ def _smallest_and_whole(found: Price) -> tuple[Architecture, Architecture]:
 def _priced(profile: DeviceProfile) -> Price | None:
     """How the p95 at the hop is computed of a space of milliwise's own, every edge of which has a cost."""
     from toolkit.costs import Price
-    from toolkit.spaces import SPACES
+    from toolkit.spaces import built_in
 
-    if profile.space not in SPACES:
-        return None
     try:
-        graph = SPACES[profile.space].build(hop_ms=profile.hop_ms).graph
+        space = built_in(profile.space)
+        if space is None:
+            return None
+        graph = space.build(hop_ms=profile.hop_ms).graph
         profile.require(graph)
         profile.require_priced(graph.live(graph.full))
         return Price(graph, "latency_ms", partial(profile.paced_ms, graph))

@@ -250,6 +250,11 @@ def test_training_hears_every_mode_and_listening_one() -> None:
 
     of_each = [loss(logits[2 * mode : 2 * mode + 2], labels) for mode in range(len(adaptive.modes))]
     torch.testing.assert_close(of_every_mode(loss)(logits, labels), torch.stack(of_each).mean())
+    shares = [0.5, *[0.1] * (len(of_each) - 1)]
+    expected = sum(share * each for share, each in zip(shares, of_each, strict=True))
+    torch.testing.assert_close(of_every_mode(loss, shares)(logits, labels), expected)
+    with pytest.raises(ValueError):
+        of_every_mode(loss, shares[1:])(logits, labels)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

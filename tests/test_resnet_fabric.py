@@ -15,12 +15,11 @@ from torch import nn
 from torch.nn import functional
 
 from exporters.onnx import to_onnx, with_properties
-from profilers.counts import count
-from profilers.latency import edge_work
+from profilers.published import published_multiply_adds
 from toolkit.costs import random_architecture
 from toolkit.errors import MilliwiseError
 from toolkit.spaces import find_space
-from toolkit.spaces.resnet_fabric import fabric
+from toolkit.spaces.resnet_fabric import fabric, resnet
 from toolkit.supernet import SuperNetwork
 
 IMAGE = (1, 3, 32, 32)
@@ -31,19 +30,6 @@ RESNETS = {3: (40.899, 0.2733), 5: (69.268, 0.4681), 7: (97.637, 0.6630), 9: (12
 def built(blocks: int, shift: str = "slr") -> SuperNetwork:
     torch.manual_seed(0)
     return fabric(blocks, 10, shift).eval()
-
-
-def reference_multiply_adds(network: SuperNetwork) -> int:
-    """As the published code bills: an addition costs the values of its map, times the inputs beyond the first."""
-    work = edge_work(network, IMAGE)
-    alone = {name: count(item.module, item.input_shape) for name, item in work.items() if item.same_as == name}
-    assert not any(counts.uncounted for counts in alone.values())
-    total = sum(alone[item.same_as].multiply_adds for item in work.values()) + network.head[-1].weight.numel()
-    for edge in network.graph.edges:
-        if edge.name.startswith("relu"):
-            inputs = sum(other.target == edge.source for other in network.graph.edges)
-            total += int(np.prod(work[edge.name].input_shape)) * (inputs - 1)
-    return total
 
 
 def steps(network: SuperNetwork, workers: int) -> int:
@@ -58,7 +44,7 @@ def test_the_published_fabrics(blocks: int, nodes: int, mega: float) -> None:
     # A node of the published graph is what an edge computes: every block, skip, sum and entry; and the classifier.
     assert len(network.graph.edges) + 1 == nodes
     assert network.graph.live(network.graph.full) == network.graph.full
-    assert round(reference_multiply_adds(network) / 1e6, 1) == mega
+    assert round(published_multiply_adds(network, IMAGE) / 1e6, 1) == mega
 
 
 @pytest.mark.parametrize(
@@ -79,7 +65,31 @@ def test_the_published_steps(blocks: int, shift: str, published: tuple[int, ...]
 def test_without_shortcuts_it_is_the_published_resnet(blocks: int) -> None:
     network = built(blocks, "")
     values = sum(parameter.numel() for parameter in network.parameters())
-    assert (round(reference_multiply_adds(network) / 1e6, 3), round(values / 1e6, 4)) == RESNETS[blocks]
+    assert (round(published_multiply_adds(network, IMAGE) / 1e6, 3), round(values / 1e6, 4)) == RESNETS[blocks]
+
+
+@pytest.mark.parametrize(("layers", "blocks"), [(20, 3), (8, 3), (14, 4)])
+def test_a_resnet_is_part_of_the_fabric(layers: int, blocks: int) -> None:
+    """A shallower one by the blocks it lacks: their maps are handed on."""
+    network, depth = built(blocks), (layers - 2) // 6
+    kept = resnet(layers, blocks)
+    assert network.graph.live(kept) == kept
+    plain = fabric(depth, 10, "").eval()
+    exported.randomise(plain)
+    for name, operation in plain.operations.items():
+        network.operations[name].load_state_dict(operation.state_dict())
+    network.head.load_state_dict(plain.head.state_dict())
+    images = torch.randn(2, *IMAGE[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(network(images, kept), plain(images))
+    if depth == blocks:
+        assert kept == plain.graph.full
+
+
+@pytest.mark.parametrize("layers", [2, 21, 26])
+def test_what_is_no_resnet_of_the_fabric_is_refused(layers: int) -> None:
+    with pytest.raises(MilliwiseError, match=f"no ResNet-{layers} in a fabric of 3 blocks: take 8, 14, 20, … 20"):
+        resnet(layers, 3)
 
 
 def test_the_plain_resnet_by_hand() -> None:
@@ -149,7 +159,7 @@ def test_any_part_runs_and_all_its_edges_learn(blocks: int, seed: int, keep: flo
 @pytest.mark.parametrize(("seed", "keep"), [(0, 0.1), (1, 0.4), (2, 0.8)])
 def test_the_exported_network_is_torchs(seed: int, keep: float) -> None:
     space = find_space("resnet-fabric")
-    assert space.input_shape == IMAGE
+    assert space.shape(200) == IMAGE
     torch.manual_seed(seed)
     whole = space.build(10)
     network = whole.select(random_architecture(whole.graph, random.Random(seed), keep))

@@ -19,7 +19,7 @@ from toolkit.cli import main
 from toolkit.errors import MilliwiseError
 from toolkit.files import write_json
 from toolkit.run import Selected, load_selected, save_selected
-from toolkit.spaces import SPACES, OwnSpace, find_space
+from toolkit.spaces import SPACES, OwnSpace, built_in, built_in_space, find_space
 
 OWN = '''"""Two ways through small images.
 
@@ -220,3 +220,50 @@ def test_the_command_says_that_there_are_own_spaces(own: Path) -> None:
     seen = CliRunner().invoke(main, ["spaces"])
     assert seen.exit_code == 0 and "build(labels, hop_ms)" in seen.output
     assert "Python file" in CliRunner().invoke(main, ["spaces", "--help"]).output
+
+
+def test_the_command_says_what_can_be_set() -> None:
+    assert "resnet-fabric:blocks=3,width=16,size=32" in CliRunner().invoke(main, ["spaces"]).output
+    rows = json.loads(CliRunner().invoke(main, ["spaces", "--json"]).stdout)["spaces"]
+    fabric = next(row for row in rows if row["name"] == "neural-fabric")
+    assert fabric["input_shape"] == [1, 3, 32, 32]
+    assert fabric["settings"] == {"columns": 4, "channels": 32, "size": 32, "task": "classify"}
+    assert next(row for row in rows if row["name"] == "kws-ds")["input_shape"] == [1, "hop_samples"]
+
+
+def test_settings_follow_a_colon() -> None:
+    space = find_space("neural-fabric:columns=2,size=16,channels=8")
+    assert space.name == "neural-fabric:columns=2,size=16,channels=8" and not space.own
+    assert space.values == {"columns": 2, "channels": 8, "size": 16, "task": "classify"}
+    assert space.shape(200) == (1, 3, 16, 16)
+    assert space.build().operations["conv"][0].out_channels == 8
+    assert built_in_space(space.name, "a run") == space == built_in(space.name)
+    wide = find_space("resnet-fabric:blocks=1,width=4").build()
+    assert wide.operations["block2-0"][0].out_channels == 16
+    assert find_space("resnet-fabric").shape(200) == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("neural-fabric:", "cannot set '': the settings are columns, channels, size, task, each once"),
+        ("neural-fabric:rows=2", "cannot set 'rows=2': the settings are columns"),
+        ("neural-fabric:columns=2,columns=3", "cannot set 'columns=3': .* each once"),
+        ("neural-fabric:columns=17", "columns is 1 to 16"),
+        ("neural-fabric:columns=0", "columns is 1 to 16"),
+        ("neural-fabric:columns=-1", "columns is 1 to 16"),
+        ("neural-fabric:columns=²", "columns is 1 to 16"),
+        ("neural-fabric:columns=" + "9" * 5000, "columns is 1 to 16"),
+        ("neural-fabric:columns", "columns is 1 to 16"),
+        ("neural-fabric:task=guess", "task is classify or segment"),
+        ("kws-ds:blocks=2", "the settings are none"),
+        ("kws-none:blocks=2", "no search space"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(MilliwiseError, match=reason) as error:
+        find_space(name)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    if not name.startswith("kws-none"):
+        with pytest.raises(MilliwiseError, match=reason):
+            built_in_space(name, "a run")

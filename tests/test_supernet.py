@@ -124,7 +124,10 @@ def test_recalibration_is_the_plain_average_over_the_batches() -> None:
     assert not network.training and not norm.training and norm.momentum == 0.1
 
 
-EDGES = {"kws-ds": 45, "kws-coarse": 16, "kws-gated": 5, "kws-cnn": 8, "kws-cnn-cached": 4, "resnet-fabric": 58}
+EDGES = {
+    **{"kws-ds": 45, "kws-coarse": 16, "kws-gated": 5, "kws-cnn": 8, "kws-cnn-cached": 4},
+    **{"resnet-fabric": 58, "neural-fabric": 82},
+}
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))

@@ -209,6 +209,9 @@ class AdaptiveNetwork(nn.Module):
 Network = SuperNetwork | AdaptiveNetwork
 """Whatever can be trained and listened with."""
 
+LossOf = Callable[[Tensor, Tensor], Tensor]
+"""A loss of logits against labels."""
+
 
 def gate(network: SuperNetwork, gated: Sequence[str], controller: str) -> AdaptiveNetwork:
     """The network with a new controller of that kind for these gates.
@@ -223,6 +226,18 @@ def gate(network: SuperNetwork, gated: Sequence[str], controller: str) -> Adapti
     return AdaptiveNetwork(network, gated, CONTROLLERS[controller](network.head.linear.in_features, len(gated)))
 
 
-def of_every_mode(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The mean loss over the modes of `AdaptiveNetwork.from_features`, from that of one network."""
-    return lambda logits, labels: loss(logits, labels.repeat(len(logits) // len(labels), *(1,) * (labels.ndim - 1)))
+def of_every_mode(loss: LossOf, shares: Sequence[float] | None = None) -> LossOf:
+    """The loss over the modes of `AdaptiveNetwork.from_features`, from that of one network.
+
+    Args:
+        shares: of the modes in it; by default it is their mean. A mode that is cheap enough to run most of the time
+            may deserve more than one among many.
+    """
+    if shares is None:
+        return lambda logits, labels: loss(logits, labels.repeat(len(logits) // len(labels), *(1,) * (labels.ndim - 1)))
+
+    def shared(logits: Tensor, labels: Tensor) -> Tensor:
+        parts = zip(shares, logits.split(len(labels)), strict=True)
+        return torch.stack([share * loss(part, labels) for share, part in parts]).sum()
+
+    return shared

@@ -26,10 +26,14 @@ def spaces(as_json: bool) -> None:
             "name": space.name,
             "nodes": len(graph.nodes),
             "edges": len(graph.edges),
-            "input_shape": list(space.input_shape),
+            "input_shape": [space.values.get(str(size), size) for size in space.input_shape],
+            "settings": space.values,
         }
         rows.append({**row, "summary": space.summary})
     lines = [f"{row['name']:14} {row['nodes']} nodes, {row['edges']} edges: {row['summary']}" for row in rows]
+    for space in (space for space in SPACES.values() if space.settings):
+        settings = ",".join(f"{name}={value}" for name, value in space.values.items())
+        lines.append(f"with other settings, as in {space.name}:{settings}")
     lines.append("or your own: a Python file with build(labels, hop_ms) -> SuperNetwork")
     report(as_json, {"spaces": rows}, "\n".join(lines))
 

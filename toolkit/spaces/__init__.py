@@ -7,14 +7,15 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from toolkit.errors import MilliwiseError
+from toolkit.spaces.settings import Choice, Setting, Whole, read_settings
 
 if TYPE_CHECKING:
     from toolkit.adaptive import AdaptiveNetwork
@@ -30,19 +31,34 @@ class OwnSpace(MilliwiseError):
 
 @dataclass(frozen=True)
 class Space:
-    """A search space: its module has `build(labels, hop_ms) -> SuperNetwork`.
+    """A search space: its module has `build(labels, hop_ms) -> SuperNetwork`, which takes the settings, too.
 
     Attributes:
         name: that `find_space` finds it by, from any folder.
         module: that is imported.
         summary: in one line.
-        input_shape: of one call, batch of one included; `hop_samples` stands for the samples of a hop.
+        input_shape: of one call, batch of one included; `hop_samples` stands for the samples of a hop, the name of a
+            setting for its value.
+        settings: what else it can be built with: `neural-fabric:columns=8,channels=128`.
+        chosen: the values of settings that are not the default.
     """
 
     name: str
     module: str
     summary: str
     input_shape: tuple[int | str, ...]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    chosen: Mapping[str, int | str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's."""
+        return self.name.partition(":")[0] not in SPACES
+
+    @property
+    def values(self) -> dict[str, int | str]:
+        """Of all settings."""
+        return {**{name: setting.default for name, setting in self.settings.items()}, **self.chosen}
 
     def build(self, labels: int = 12, hop_ms: int = 200) -> SuperNetwork:
         """The super-network with fresh weights.
@@ -51,9 +67,9 @@ class Space:
             MilliwiseError: the hop does not fit the space; or of the user's own, it cannot be built, is none, or does
                 not run on an input of its shape.
         """
-        builder: Callable[[int, int], SuperNetwork] = importlib.import_module(self.module).build
-        if self.name in SPACES:
-            return builder(labels, hop_ms)
+        builder: Callable[..., SuperNetwork] = importlib.import_module(self.module).build
+        if not self.own:
+            return builder(labels, hop_ms, **self.chosen)
         with _running(self.name), _neighbours(Path(self.name)):
             network = builder(labels, hop_ms)
             _require_runs(network, self.shape(hop_ms))
@@ -71,12 +87,25 @@ class Space:
         if not hasattr(module, "GATED"):
             raise MilliwiseError(f"{self.name} has no gated edges: take kws-gated or kws-cnn, or name them in GATED")
         network = self.build(labels, hop_ms)
-        with nullcontext() if self.name in SPACES else _running(self.name):
+        with _running(self.name) if self.own else nullcontext():
             return gate(network, module.GATED, getattr(module, "CONTROLLER", "hearing"))
 
     def shape(self, hop_ms: int) -> tuple[int, ...]:
         """The shape of the input of one call, batch of one included."""
-        return tuple(hop_ms * SAMPLES_PER_MS if size == "hop_samples" else int(size) for size in self.input_shape)
+        known = {"hop_samples": hop_ms * SAMPLES_PER_MS, **self.values}
+        return tuple(int(known.get(str(size), size)) for size in self.input_shape)
+
+    def with_settings(self, text: str) -> Space:
+        """This space of other settings, written `columns=8,channels=128`.
+
+        Raises:
+            MilliwiseError: there is no such setting, it is given twice, or such a value is not allowed.
+        """
+        try:
+            chosen = read_settings(self.settings, text)
+        except ValueError as error:
+            raise MilliwiseError(f"{self.name}: {error}") from None
+        return replace(self, name=f"{self.name}:{text}", chosen=chosen)
 
 
 SPACES = {
@@ -92,7 +121,23 @@ SPACES = {
             "kws-cnn-cached", "toolkit.spaces.kws_cnn_cached", "cnn-trad-fpool3, its columns kept", (1, "hop_samples")
         ),
         Space(
-            "resnet-fabric", "toolkit.spaces.resnet_fabric", "ResNet with shortcuts, for small images", (1, 3, 32, 32)
+            "resnet-fabric",
+            "toolkit.spaces.resnet_fabric",
+            "ResNet with shortcuts, for small images",
+            (1, 3, "size", "size"),
+            {"blocks": Whole(3, 1, 18), "width": Whole(16, 1, 256), "size": Whole(32, 4, 512)},
+        ),
+        Space(
+            "neural-fabric",
+            "toolkit.spaces.neural_fabric",
+            "grid of convolutions, for images",
+            (1, 3, "size", "size"),
+            {
+                "columns": Whole(4, 1, 16),
+                "channels": Whole(32, 1, 256),
+                "size": Whole(32, 1, 512),
+                "task": Choice(("classify", "segment")),
+            },
         ),
     )
 }
@@ -101,15 +146,18 @@ SPACES = {
 def find_space(name: str) -> Space:
     """The space of that name, or the user's own one in the file (`path/to/space.py`) or module (`package.space`) named.
 
+    Settings of milliwise's own follow a colon: `neural-fabric:columns=8,channels=128`.
+
     The own one is a Python program, and it is run. It defines `build(labels, hop_ms) -> SuperNetwork`; also
     `INPUT_SHAPE`, if its input is not audio, `(1, "hop_samples")`. The first line of its docstring says what it is. Its
     name is the absolute path of its file, or that of its module.
 
     Raises:
-        MilliwiseError: there is none (the message lists those there are), or it does not run or is no search space.
+        MilliwiseError: there is none (the message lists those there are), or it does not run or is no search space; or
+            a setting is wrong.
     """
-    if name in SPACES:
-        return SPACES[name]
+    if known := built_in(name):
+        return known
     path = Path(name)
     if path.suffix == ".py" or len(path.parts) > 1:
         if not path.is_file():
@@ -123,6 +171,17 @@ def find_space(name: str) -> Space:
     raise MilliwiseError(f"no search space {name!r}: choose {', '.join(SPACES)}, or the Python file of your own")
 
 
+def built_in(name: str) -> Space | None:
+    """One of milliwise's own, with its settings, if it is one.
+
+    Raises:
+        MilliwiseError: a setting is wrong.
+    """
+    base, colon, settings = name.partition(":")
+    space = SPACES.get(base)
+    return space.with_settings(settings) if space and colon else space
+
+
 def built_in_space(name: str, by: str) -> Space:
     """The space of that name, which a file asks for: one of milliwise's own, for no file may have a program run.
 
@@ -131,13 +190,15 @@ def built_in_space(name: str, by: str) -> Space:
 
     Raises:
         OwnSpace: it is another one.
+        MilliwiseError: a setting is wrong.
     """
-    if name not in SPACES:
+    known = built_in(name)
+    if known is None:
         raise OwnSpace(
             f"{by} was searched in {name[:200]!a}, which is none of milliwise's own spaces but a program: if you trust "
             "it, name it yourself with --space my_space.py"
         )
-    return SPACES[name]
+    return known
 
 
 def _import(name: str) -> ModuleType:

@@ -19,7 +19,7 @@ from toolkit.supernet import SuperNetwork
 COLUMN_MS = 40  # of the trunk: four of the front-end
 WINDOW_MS, MOMENT_MS = 1000, 400
 TRUNK, BANDS, FEATURES = 32, 10, 64
-BRANCHES = {"wide": (64, 2), "deep": (256, 6)}  # channels and layers
+BRANCHES = {"wide": (64, 2), "deep": (288, 6)}  # channels and layers
 GATED, CONTROLLER = tuple(BRANCHES), "hearing"
 
 
