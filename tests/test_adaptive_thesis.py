@@ -23,6 +23,7 @@ def protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> thesis.Protocol
     """Its edges are done: they were never trained."""
     monkeypatch.setattr(thesis, "STREAM_EPOCHS", 1)
     monkeypatch.setattr(thesis, "CONTROLLER_EPOCHS", 2)
+    monkeypatch.setattr(thesis, "TOGETHER_EPOCHS", 1)
     made = thesis.Protocol(Path(), tmp_path, seed=0)
     made.__dict__["data"] = word_data([0, 1, 2, 3] * 2)
     torch.manual_seed(3)
@@ -64,3 +65,19 @@ def test_what_is_trained_is_kept(protocol: thesis.Protocol, monkeypatch: pytest.
     second = protocol.controllers(costs, penalties=(0.1, 1000.0))
     for before, after in zip(first, second, strict=True):
         assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_edges_learn_with_their_controller(protocol: thesis.Protocol) -> None:
+    costs = ModeCosts({name: 1.0 + place for place, name in enumerate(mode_names(network()))}, thesis.HOP_MS)
+    alone = protocol.controllers(costs, penalties=(thesis.TOGETHER,))[0]
+    together = protocol.together(costs)
+    assert not together.training
+    before, after = (each.network.operations.state_dict() for each in (alone, together))
+    assert not all(torch.equal(value, after[name]) for name, value in before.items())
+    again = protocol.together(costs)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in together.state_dict().items())
+
+
+def test_the_sentinel_counts_for_more_than_one_mode_of_many() -> None:
+    modes, shares = network().modes, thesis._shares(network())
+    assert sum(shares) == pytest.approx(1) and shares[modes.index(thesis.SENTINEL)] == max(shares)

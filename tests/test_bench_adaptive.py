@@ -86,7 +86,8 @@ def thesis_raw(**changes: Any) -> dict[str, Any]:
     judged = [own(0.84, 9.0), own(0.83, 3.0), own(0.4, 0.505)]
     judged[0]["alone"] = [{"correct": 0.1, "ms": 0.5}, {"correct": 0.8, "ms": 10.0}]
     named = {"off": 0.5, "all": 10.0}
-    return {"penalties": [0.1, 0.3, 1000.0], "judged": judged, "named_ms": named, **changes}
+    together = own(0.9, 3.4)["own"]
+    return {"penalties": [0.1, 0.3, 1000.0], "judged": judged, "together": together, "named_ms": named, **changes}
 
 
 def verdicts(tmp_path: Path, first: dict[str, Any], thesis: dict[str, Any], quick: bool = False) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def test_what_cannot_be_compared_is_not_measured(tmp_path: Path) -> None:
 
 def test_a_thesis_that_misses(tmp_path: Path) -> None:
     """Where none is as cheap as a third of the full network, the cheapest is judged; cost grew with the penalty."""
-    raw = thesis_raw()
+    raw = thesis_raw(together={"ms": 8.0})
     for each, ms in zip(raw["judged"], (6.0, 5.0, 7.0), strict=True):
         each["own"].update(ms=ms, mean_ms=ms, background_ms=0.9 * ms, word_ms=ms, correlation=-0.6)
     rows = verdicts(tmp_path, gated_raw(), raw)
@@ -188,6 +189,14 @@ def test_a_thesis_that_misses(tmp_path: Path) -> None:
         "kws-cnn: penalties that cost more than a smaller one": pytest.approx(1 / 3),
         "kws-cnn: under a huge penalty, ms over the cheapest mode's": pytest.approx((14 + 1.01 + 1.01) / 3),
     }
+
+
+def test_edges_that_learn_with_their_controller_count(tmp_path: Path) -> None:
+    raw = thesis_raw()
+    raw["together"].update(correct=0.88, ms=3.2)
+    row = verdicts(tmp_path, gated_raw(), raw)["kws-cnn: correct, the adaptive one less the full network"]
+    assert row["measured"] == pytest.approx((0.08 + 0.03 + 0.03) / 3)
+    assert "trained with its edges, penalty 0.3, penalty 0.3" in row["reason"]
 
 
 def test_quick_leaves_the_thesis_out_and_says_so(tmp_path: Path) -> None:
