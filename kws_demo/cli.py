@@ -43,8 +43,8 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     "--strategy",
     default="bsn",
     show_default=True,
-    help="bsn or uniform; or sanas: a network chosen anew at every hop, with a budget such as '1 ms mean', "
-    "or '40 MFLOPs mean' where no gated edge has to catch up.",
+    help="bsn, bsn-greedy, bsn-published or uniform; or sanas: a network chosen anew at every hop, with a budget such "
+    "as '1 ms mean', or '40 MFLOPs mean' where no gated edge has to catch up.",
 )
 @click.option(
     "--network-only",
@@ -255,9 +255,9 @@ def bench(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure a benchmark's figures beside their targets: spine, listener, shipped, listening, profile, adaptive.
+    """Measure the figures of a benchmark: spine, listener, shipped, listening, profile, adaptive, search.
 
-    Exit code 1: one was missed.
+    They are printed beside their targets; exit code 1: one was missed.
     """
     from kws_demo.bench import find_bench
     from kws_demo.bench.rows import Results, table

@@ -13,9 +13,14 @@ import toy
 from toolkit.costs import Price
 from toolkit.errors import BudgetTooSmall, MilliwiseError
 from toolkit.graph import Architecture
+from toolkit.infrastructure import random_costs, table_price
+from toolkit.spaces.neural_fabric import fabric
 from toolkit.strategies import STRATEGIES, Proposal, Strategy, find_strategy
 from toolkit.strategies.bsn import BudgetedSuperNetwork
+from toolkit.strategies.bsn_greedy import GreedyBudgetedSuperNetwork
+from toolkit.strategies.bsn_published import PublishedBudgetedSuperNetwork
 
+PROBABLE = 1 / (1 + math.exp(-3))
 TIGHT = toy.CHEAPEST_P95_MS + 0.15
 LOOSE = 2 * toy.FULL_P95_MS
 
@@ -117,18 +122,14 @@ def searched(
     return strategy
 
 
-def likely(strategy: BudgetedSuperNetwork) -> Architecture:
-    return toy.GRAPH.live(name for name, probability in strategy.probabilities.items() if probability > 0.5)
-
-
 def samples(strategy: BudgetedSuperNetwork, count: int = 64) -> Sequence[Proposal]:
     return strategy.ask(count)
 
 
 def test_bsn_learns_to_keep_a_tight_limit() -> None:
-    strategy = searched(TIGHT)
-    assert likely(strategy), "it is cheapest to keep nothing, but that is no network"
-    assert toy.pricing()(likely(strategy)) <= TIGHT
+    strategy = searched(TIGHT, rounds=400)
+    assert strategy.likely, "it is cheapest to keep nothing, but that is no network"
+    assert toy.pricing()(strategy.likely) <= TIGHT
     before = fmean(
         toy.pricing()(one.architecture) for one in samples(BudgetedSuperNetwork(toy.pricing(), TIGHT, warm_up=0.0))
     )
@@ -169,7 +170,7 @@ def test_bsn_weighs_loss_against_cost() -> None:
     """An edge that is worth it and one that is not, under a limit with room for one of them."""
     limit = toy.CHEAPEST_P95_MS + 2 * toy.LATENCY_MS["mix"] + 0.1  # p95 = 0.2 + 2 × tight
     strategy = searched(limit, lambda kept: 0.0 if "mix" in kept else 1.0, rounds=250)
-    assert "mix" in likely(strategy) and toy.pricing()(likely(strategy)) <= limit
+    assert "mix" in strategy.likely and toy.pricing()(strategy.likely) <= limit
 
 
 def test_bsn_respects_a_fixed_penalty_and_finds_one_otherwise() -> None:
@@ -185,9 +186,32 @@ def test_bsn_without_a_penalty_ignores_the_cost() -> None:
     assert free > 1.3 * TIGHT > dear
 
 
-def test_bsn_trains_connected_networks_even_when_hardly_any_sample_is() -> None:
-    strategy = searched(LOOSE, rounds=5)
+def test_connected_networks_are_trained_even_when_hardly_any_sample_is() -> None:
+    strategy = GreedyBudgetedSuperNetwork(toy.pricing(), LOOSE)
+    drive(strategy, range(5), 5)
     state = strategy.state_dict()
     state["logits"] = [-1e9] * len(state["logits"])
     strategy.load_state_dict(state)
     assert {proposal.architecture for proposal in samples(strategy, 8)} == {toy.CHEAPEST}
+
+
+def test_the_published_one_warms_up_the_whole_network_and_keeps_its_penalty() -> None:
+    strategy = PublishedBudgetedSuperNetwork(toy.pricing(), TIGHT, penalty=2.0)
+    asked = drive(strategy, range(14), 70)
+    assert {proposal.architecture for proposals in asked[:10] for proposal in proposals} == {toy.GRAPH.full}
+    assert {odds for odds in strategy.probabilities.values()} != {PROBABLE}, "the penalty lowers what is dear"
+    assert PublishedBudgetedSuperNetwork(toy.pricing(), TIGHT).probabilities["mix"] == pytest.approx(PROBABLE)
+    assert strategy.penalty == 2.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nearly_the_cheapest_path_is_found_where_nothing_but_cost_matters(seed: int) -> None:
+    """On fabrics with random costs, which the published search leaves at a greedy choice in two of three cases."""
+    graph = fabric(2, 4, 1, 4).graph
+    sums = [name for name in graph.full if name.startswith("relu")]
+    price = table_price(graph, random_costs(graph, 1000 + seed, sums))
+    least = price(price.cheapest())
+    strategy = BudgetedSuperNetwork(price, least, seed, warm_up=0.0)
+    drive(strategy, range(400), 400)
+    assert price(strategy.likely) <= 1.05 * least
+    assert strategy.facts()["entropy_bits"] < 0.1

@@ -14,7 +14,7 @@ from toolkit.memory import Planned, peak_activation_bytes
 from toolkit.profile import DeviceProfile, EdgeCost
 
 Cost = Callable[[Architecture], float]
-"""Any function of the live edges is a cost."""
+"""Any function of the live edges is a cost; it gives a finite number, 0 or more."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,24 @@ class Price:
         """The cost of the live edges of `kept`.
 
         Raises:
-            MilliwiseError: the kept edges do not join source and sink.
+            MilliwiseError: the kept edges do not join source and sink; or the cost is no finite number of 0 or more,
+                or what computes it fails, which may be anybody's function.
         """
         live = self.graph.live(kept)
         if not live:
             raise MilliwiseError("the kept edges do not join source and sink: only a whole network has a cost")
-        cost = self.cost(live)
-        if not math.isfinite(cost):
-            raise MilliwiseError(f"the cost of a network is {cost}: measure again")
+        try:
+            cost = self.cost(live)
+        except MilliwiseError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise MilliwiseError(f"the function of the cost ({self.metric}) fails with {said:.200}: mend it") from error
+        if not isinstance(cost, int | float) or isinstance(cost, bool) or not 0 <= cost < math.inf:
+            shown = " ".join(repr(cost).split())
+            raise MilliwiseError(
+                f"the cost of a network ({self.metric}) is {shown:.60}: it must be a number of 0 or more"
+            )
         return cost
 
     def cheapest(self) -> Architecture:

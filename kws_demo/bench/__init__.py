@@ -15,6 +15,7 @@ BENCHES = {
     "shipped": "kws_demo.bench.shipped",
     "listening": "kws_demo.bench.listening",
     "profile": "kws_demo.bench.profile",
+    "search": "kws_demo.bench.search",
 }
 
 

@@ -3,9 +3,16 @@
 from toolkit.errors import MilliwiseError
 from toolkit.strategies.base import Proposal, Strategy
 from toolkit.strategies.bsn import BudgetedSuperNetwork
+from toolkit.strategies.bsn_greedy import GreedyBudgetedSuperNetwork
+from toolkit.strategies.bsn_published import PublishedBudgetedSuperNetwork
 from toolkit.strategies.uniform import Uniform
 
-STRATEGIES: dict[str, type[Strategy]] = {"bsn": BudgetedSuperNetwork, "uniform": Uniform}
+STRATEGIES: dict[str, type[Strategy]] = {
+    "bsn": BudgetedSuperNetwork,
+    "bsn-greedy": GreedyBudgetedSuperNetwork,
+    "bsn-published": PublishedBudgetedSuperNetwork,
+    "uniform": Uniform,
+}
 
 __all__ = ["STRATEGIES", "Proposal", "Strategy", "find_strategy"]
 

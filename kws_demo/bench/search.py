@@ -1,0 +1,188 @@
+"""`milliwise bench search`: Budgeted Super Networks beside the published figures, and on toys whose best is known."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kws_demo.bench.rows import Results, machine, row
+from profilers.published import published_multiply_adds
+from toolkit.costs import Price
+from toolkit.graph import Graph
+from toolkit.infrastructure import LINK, cloud_costs, random_costs, table_price
+from toolkit.progress import progress
+from toolkit.spaces import neural_fabric, resnet_fabric
+from toolkit.strategies import STRATEGIES
+from toolkit.strategies.bsn import BudgetedSuperNetwork
+from toolkit.supernet import SuperNetwork
+
+DEFAULT, PUBLISHED = "bsn", "bsn-published"
+TOYS, TOY_COLUMNS, TOY_SCALES = 20, 4, 4
+STEPS, PUBLISHED_STEPS = 600, 3000
+PUBLISHED_RATE, PUBLISHED_PENALTY = 0.01, 10.0  # of rates from 0.001 to 0.1 none finds more (experiments)
+CLOSE = 1.05
+IMAGE = (1, 3, 32, 32)
+# MFLOPs, parameters, and steps of 1, 2 and 4 workers (thesis, tables 3.1 to 3.9), as they round there.
+RESNETS = {
+    20: (40.899, 0.2733, (22, 20, 20)),
+    32: (69.268, 0.4681, (34, 32, 32)),
+    44: (97.637, 0.6630, (46, 44, 44)),
+    56: (126.006, 0.8579, (58, 56, 56)),
+    110: (253.666, 1.7349, (112, 110, 110)),
+}
+RESNET_FABRICS = {3: (91.1, (50, 29, 20)), 18: (635.3, (320, 179, 110))}
+NEURAL_FABRICS = {
+    1: (53.82, 0.744, (12, 12, 12)),
+    2: (406.21, 3.849, (39, 26, 19)),
+    4: (1010.33, 8.580, (83, 47, 31)),
+    8: (2218.57, 18.042, (171, 90, 53)),
+}
+LATER = (  # what the issue asks for and no code can measure yet
+    ("budgets kept on images, 6 x 2 seeds", "= 12"),
+    ("accuracy at the cost of the chain ResNet, less the chain's", ">= 0"),
+    ("hypervolume over the best peer's, at equal wall-clock", ">= 1"),
+    ("time of a search over that of training the whole network", "<= 1.1"),
+)
+Row = dict[str, Any]
+
+
+def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
+    """Measure what `results` does not hold yet; `quick` leaves out the two largest networks.
+
+    Returns:
+        rows (name, target, measured, interval, met, reason) and machine.
+    """
+    golden = results.keep("golden figures" + (", quick" if quick else ""), lambda: list(golden_rows(quick)))
+    toys = {
+        name: results.keep(f"toy fabrics: {name}, seed {seed}", lambda name=name: toy_rows(name, seed))  # type: ignore[misc]
+        for name in STRATEGIES
+        if issubclass(STRATEGIES[name], BudgetedSuperNetwork)
+    }
+    clouds = results.keep(f"clouds: {DEFAULT}, seed {seed}", lambda: cloud_rows(DEFAULT, seed))
+    return {"rows": [*_judged(golden, toys, clouds), *_later()], "machine": machine()}
+
+
+def _judged(golden: Sequence[Row], toys: dict[str, list[Row]], clouds: Sequence[Row]) -> Iterator[Row]:
+    wrong = [each for each in golden if each["found"] != each["published"]]
+    told = "; ".join(f"{each['name']} {each['found']}, not {each['published']}" for each in wrong)
+    reason = told or f"{len(golden)} figures"
+    yield row("published figures that differ", "= 0", float(len(wrong)), lambda value: value == 0, reason=reason)
+    target = 0.9 * len(toys[DEFAULT])
+    name = f"of {len(toys[DEFAULT])} random costs, within 5 % of the cheapest path"
+    for strategy, found in toys.items():
+        close = sum(each["ratio"] <= CLOSE for each in found)
+        exact = sum(each["ratio"] <= 1 + 1e-9 for each in found)
+        reason = f"{exact} exact, the worst {max(each['ratio'] for each in found):.3g} times as dear"
+        asked: tuple[str, Callable[[float], bool] | None] = ("-", None)
+        if strategy == DEFAULT:
+            asked = (f">= {target:g}", lambda value: value >= target)
+        yield row(f"{name}: {strategy}", asked[0], float(close), asked[1], reason=reason)
+    bits = [each["entropy_bits"] for each in toys[DEFAULT]]
+    spread = f"mean {statistics.fmean(bits):.3g}"
+    yield row(
+        "entropy over reachable edges, the most, in bit", "< 0.1", max(bits), lambda value: value < 0.1, None, spread
+    )
+    links = [each["links"] for each in clouds]
+    off = float(sum(each != 1 for each in links))
+    yield row(
+        "clouds that are reached by no or several links", "= 0", off, lambda value: value == 0, None, f"of {len(links)}"
+    )
+
+
+def _later() -> list[Row]:
+    return [row(name, target, None, None, reason="not built yet") for name, target in LATER]
+
+
+def golden_rows(quick: bool) -> Iterator[Row]:
+    """Every published figure, with what our networks give."""
+    with progress("counting published networks", 4 + 2 * 3 + 5) as advance:
+        for layers, (mega, parameters, steps) in RESNETS.items():
+            network = resnet_fabric.fabric((layers - 2) // 6, 10, "")
+            yield from _figures(f"ResNet-{layers}", network, (mega, 3), (parameters, 4), steps)
+            advance(1)
+        for blocks, (mega, steps) in RESNET_FABRICS.items():
+            if not (quick and blocks > 3):
+                yield from _figures(f"ResNet fabric {blocks}", resnet_fabric.fabric(blocks, 10), (mega, 1), None, steps)
+            advance(3)
+        for columns, (mega, parameters, steps) in NEURAL_FABRICS.items():
+            if not (quick and columns > 4):
+                network = neural_fabric.fabric(10, columns, 128, 6)
+                yield from _figures(f"neural fabric {columns}", network, (mega, 2), (parameters, 3), steps, legacy=True)
+            advance(1)
+
+
+def _figures(
+    name: str,
+    network: SuperNetwork,
+    mega: tuple[float, int],
+    parameters: tuple[float, int] | None,
+    steps: tuple[int, ...],
+    legacy: bool = False,
+) -> Iterator[Row]:
+    network.eval()
+    found = round(published_multiply_adds(network, IMAGE, legacy=legacy) / 1e6, mega[1])
+    yield {"name": f"{name}, MFLOPs", "published": mega[0], "found": found}
+    if parameters is not None:
+        values = sum(value.numel() for value in network.parameters())
+        found = round(values / 1e6, parameters[1])
+        yield {"name": f"{name}, Mparams", "published": parameters[0], "found": found}
+    free = {edge: 0 for edge, operation in network.operations.items() if isinstance(operation, nn.Identity)}
+    for workers, published in zip((1, 2, 4), steps, strict=True):
+        # The classifier, which is our head, takes the last step.
+        count = len(network.graph.schedule(network.graph.full, workers, free)) + 1
+        yield {"name": f"{name}, steps of {workers}", "published": published, "found": count}
+
+
+def toy_rows(strategy: str, seed: int) -> list[Row]:
+    """What a strategy learns of fabrics with random costs where nothing but cost matters: the cheapest path is best."""
+    graph, sums = _toy()
+    found = []
+    with progress(f"searching toy fabrics by {strategy}", TOYS) as advance:
+        for number in range(TOYS):
+            price = table_price(graph, random_costs(graph, 1000 * seed + number, sums))
+            searched = _searched(strategy, price, seed)
+            likely, least = searched.likely, price(price.cheapest())
+            ratio = price(likely) / least if likely else price(graph.full) / least
+            found.append({"ratio": ratio, "entropy_bits": searched.facts()["entropy_bits"]})
+            advance(1)
+    return found
+
+
+def cloud_rows(strategy: str, seed: int) -> list[Row]:
+    """How many dear links the learnt network crosses, for clouds that begin at every depth."""
+    graph, sums = _toy()
+    found = []
+    for depth in range(1, TOY_COLUMNS + TOY_SCALES):
+        costs = cloud_costs(graph, depth, sums)
+        likely = _searched(strategy, table_price(graph, costs), seed).likely
+        found.append({"depth": depth, "links": sum(costs[name] == LINK for name in likely)})
+    return found
+
+
+def _toy() -> tuple[Graph, frozenset[str]]:
+    """The fabric, and its sums, which cost nothing."""
+    graph = neural_fabric.fabric(2, TOY_COLUMNS, 1, TOY_SCALES).graph
+    return graph, frozenset(name for name in graph.full if name.startswith("relu"))
+
+
+def _searched(name: str, price: Price, seed: int) -> BudgetedSuperNetwork:
+    """After a search in which every network does as well as every other.
+
+    The limit is what the cheapest path costs: others are penalised by what they cost more, as under a budget of 0.
+    """
+    limit = price(price.cheapest())
+    kind = STRATEGIES[name]
+    options: dict[str, Any] = {"warm_up": 0.0}
+    if name == PUBLISHED:
+        options |= {"learning_rate": PUBLISHED_RATE, "penalty": PUBLISHED_PENALTY}
+    strategy = kind(price, limit, seed, **options)
+    assert isinstance(strategy, BudgetedSuperNetwork)
+    steps = PUBLISHED_STEPS if name == PUBLISHED else STEPS
+    for step in range(1, steps + 1):
+        proposals = strategy.ask(4)
+        strategy.tell(proposals, [1.0] * len(proposals), step / steps)
+    return strategy

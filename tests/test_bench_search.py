@@ -1,0 +1,82 @@
+"""`bench search`: what is judged against which target, and that its toys are searched as they are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kws_demo.bench import find_bench
+from kws_demo.bench import search as bench
+from kws_demo.bench.rows import Results, table
+from toolkit.strategies import STRATEGIES
+
+GOLDEN = {"name": "ResNet-20, MFLOPs", "published": 40.899, "found": 40.899}
+TOYS = [{"ratio": 1.0, "entropy_bits": 0.02}] * 18 + [{"ratio": 1.3, "entropy_bits": 0.09}] * 2
+CLOUDS = [{"depth": 1, "links": 1}, {"depth": 2, "links": 1}]
+
+
+def judged(folder: Path, **changes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The rows by name, of results that are on file."""
+    values = {"golden figures": [GOLDEN], "clouds: bsn, seed 0": CLOUDS, "toy fabrics: bsn, seed 0": TOYS}
+    values |= {f"toy fabrics: {name}, seed 0": TOYS for name in ("bsn-greedy", "bsn-published")}
+    values |= {key.replace("_", " "): value for key, value in changes.items()}
+    lines = [json.dumps({"key": key, "value": value}) + "\n" for key, value in values.items()]
+    (folder / "search.jsonl").write_text("".join(lines))
+    found = find_bench("search")(Results(folder / "search.jsonl", True), quick=False, recordings=folder, seed=0)
+    assert table(found["rows"]) and found["machine"]["cores"] > 0
+    return {row["name"]: row for row in found["rows"]}
+
+
+def test_what_meets_every_target_is_met(tmp_path: Path) -> None:
+    rows = judged(tmp_path)
+    met = {name: row["met"] for name, row in rows.items() if row["met"] is not None}
+    assert list(met.values()) == [True] * 4
+    own = rows["of 20 random costs, within 5 % of the cheapest path: bsn"]
+    assert own["measured"] == 18 and own["target"] == ">= 18" and "18 exact, the worst 1.3 times" in own["reason"]
+    published = rows["of 20 random costs, within 5 % of the cheapest path: bsn-published"]
+    assert published["measured"] == 18 and published["met"] is None
+    assert [name for name, row in rows.items() if row["reason"] == "not built yet"] == [name for name, _ in bench.LATER]
+
+
+def test_what_misses_is_told(tmp_path: Path) -> None:
+    rows = judged(tmp_path, golden_figures=[GOLDEN, {**GOLDEN, "found": 41.0}])
+    assert rows["published figures that differ"]["met"] is False
+    assert rows["published figures that differ"]["reason"] == "ResNet-20, MFLOPs 41.0, not 40.899"
+    (tmp_path / "search.jsonl").unlink()
+    values = {"toy fabrics: bsn, seed 0": [*TOYS[1:], {"ratio": 1.06, "entropy_bits": 0.2}]}
+    values["clouds: bsn, seed 0"] = [{"depth": 1, "links": 2}]
+    rows = judged(tmp_path, **values)
+    missed = [name for name, row in rows.items() if row["met"] is False]
+    assert missed == [
+        "of 20 random costs, within 5 % of the cheapest path: bsn",
+        "entropy over reachable edges, the most, in bit",
+        "clouds that are reached by no or several links",
+    ]
+
+
+@pytest.mark.parametrize("name", ["bsn", "bsn-greedy", "bsn-published"])
+def test_toys_are_searched_by_every_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in ("STEPS", "PUBLISHED_STEPS"):
+        monkeypatch.setattr(bench, setting, 3)
+    monkeypatch.setattr(bench, "TOYS", 2)
+    assert name in STRATEGIES
+    found = bench.toy_rows(name, 1)
+    assert len(found) == 2 and all(row["ratio"] >= 1 and 0 <= row["entropy_bits"] <= 1 for row in found)
+    assert found == bench.toy_rows(name, 1)
+
+
+def test_a_short_search_finds_one_link_to_the_cloud() -> None:
+    graph, sums = bench._toy()
+    costs = bench.cloud_costs(graph, 3, sums)
+    likely = bench._searched("bsn", bench.table_price(graph, costs), 0).likely
+    assert sum(costs[name] == bench.LINK for name in likely) == 1
+
+
+def test_the_published_figures_of_the_smaller_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for table_name, kept in (("RESNETS", (20,)), ("RESNET_FABRICS", (3,)), ("NEURAL_FABRICS", (1, 2))):
+        monkeypatch.setattr(bench, table_name, {key: getattr(bench, table_name)[key] for key in kept})
+    rows = list(bench.golden_rows(quick=True))
+    assert len(rows) == 5 + 4 + 5 + 5 and all(row["found"] == row["published"] for row in rows)

@@ -1,0 +1,149 @@
+"""Architectures drawn from one Bernoulli per edge, node by node, and how likely they are.
+
+An edge is decided only where its source is reached (Véniat and Denoyer 2018, section 3.3). As published the decisions
+at a node are independent, so most samples of a large graph join nothing, or end in edges that lead nowhere. Given that
+at least one edge leaves every node that is reached, all samples are whole networks and all their edges are live: then
+the decisions at a node are those of the independent ones that keep anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import compress
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.graph import Architecture, Graph
+from toolkit.strategies.base import Proposal
+
+
+class Draws(NamedTuple):
+    """What was decided; both bool [count, edges].
+
+    Attributes:
+        kept: only what was decided can be.
+        decided: what leaves a node that was reached.
+    """
+
+    kept: Tensor
+    decided: Tensor
+
+
+class EdgeSampler:
+    """Draws architectures of a graph; log-odds are float32 [edges], in the order of `edges`.
+
+    Args:
+        connected: at least one edge leaves every node that is reached; else decisions are independent.
+    """
+
+    def __init__(self, graph: Graph, connected: bool) -> None:
+        useful = graph.live(graph.full)  # no other edge is in any network
+        self.graph, self.connected = graph, connected
+        self.edges = tuple(edge for edge in graph.ordered if edge.name in useful)
+        self.place = {edge.name: index for index, edge in enumerate(self.edges)}
+        leaving: dict[str, list[int]] = {node: [] for node in graph.nodes}
+        for index, edge in enumerate(self.edges):
+            leaving[edge.source].append(index)
+        self._leaving = {node: places for node, places in leaving.items() if places}
+        nodes = {node: index for index, node in enumerate(self._leaving)}
+        self._source = torch.tensor([nodes[edge.source] for edge in self.edges])
+        self._first = torch.zeros(len(self.edges), dtype=torch.bool)  # of those that leave a node
+        self._first[[places[0] for places in self._leaving.values()]] = True
+
+    def draw(self, log_odds: Tensor, count: int, generator: torch.Generator) -> Draws:
+        """Decide so many times."""
+        chances = torch.rand(count, len(self.edges), generator=generator).T.numpy()
+        opened = log_odds.double().sigmoid().numpy()
+        reached = {node: np.zeros(count, bool) for node in self.graph.nodes}
+        reached[self.graph.source] = np.ones(count, bool)
+        kept, decided = np.zeros((2, len(self.edges), count), bool)
+        for node, places in self._leaving.items():
+            must = self._must(opened[places])
+            lacking = reached[node].copy()  # what was reached, and no edge of it is kept yet
+            for place, alone in zip(places, must, strict=True):
+                decided[place] = reached[node]
+                kept[place] = reached[node] & (chances[place] < np.where(lacking, alone, opened[place]))
+                lacking &= ~kept[place]
+                reached[self.edges[place].target] |= kept[place]
+        return Draws(torch.from_numpy(kept.T), torch.from_numpy(decided.T))
+
+    def _must(self, opened: np.ndarray) -> np.ndarray:
+        """The probability of each edge of a node while none before it is kept: the last one has to be, if any has."""
+        if not self.connected:
+            return opened
+        some = 1 - np.cumprod(1 - opened[::-1])[::-1]  # that any of it and those after it is kept
+        must = np.divide(opened, some, out=np.ones_like(opened), where=some > 0)
+        must[-1] = 1
+        return must
+
+    def architectures(self, draws: Draws) -> list[Architecture]:
+        """The live edges of each; without `connected` some are empty, for they join nothing."""
+        names = [edge.name for edge in self.edges]
+        kept = [frozenset(compress(names, row)) for row in draws.kept.tolist()]
+        return kept if self.connected else [self.graph.live(each) for each in kept]
+
+    def proposals(self, draws: Draws) -> list[Proposal]:
+        """Each with its decisions."""
+        names = [edge.name for edge in self.edges]
+        told = [zip(names, row, strict=True) for row in draws.kept.tolist()]
+        decisions = [tuple(compress(row, known)) for row, known in zip(told, draws.decided.tolist(), strict=True)]
+        return [Proposal(*each) for each in zip(self.architectures(draws), decisions, strict=True)]
+
+    def decisions(self, proposals: Sequence[Proposal]) -> Draws:
+        """What was decided of them: nothing of one that was not sampled."""
+        draws = Draws(*torch.zeros(2, len(proposals), len(self.edges), dtype=torch.bool))
+        for row, proposal in enumerate(proposals):
+            places = [self.place[name] for name, _keep in proposal.decisions]
+            draws.decided[row, places] = True
+            draws.kept[row, places] = torch.tensor([keep for _name, keep in proposal.decisions], dtype=torch.bool)
+        return draws
+
+    def scores(self, log_odds: Tensor, draws: Draws) -> Tensor:
+        """The gradient of each log-probability with respect to the log-odds, [count, edges]."""
+        return ((draws.kept.double() - self._expected(log_odds)) * draws.decided).float()
+
+    def log_probabilities(self, log_odds: Tensor, draws: Draws) -> Tensor:
+        """Of each, [count]; 0 where nothing was decided."""
+        odds = log_odds.double()
+        total = (functional.logsigmoid(torch.where(draws.kept, odds, -odds)) * draws.decided).sum(1)
+        if self.connected:
+            total -= (self._some(odds).log() * (draws.decided & self._first)).sum(1)
+        return total.float()
+
+    def likely(self, log_odds: Tensor) -> Architecture:
+        """The live edges of what is more likely, node by node: empty if that joins nothing."""
+        reached, kept = {self.graph.source}, set()
+        for node, places in self._leaving.items():
+            if node not in reached:
+                continue
+            chosen = [place for place in places if log_odds[place] > 0]
+            if self.connected and not chosen:
+                chosen = [max(places, key=lambda place: float(log_odds[place]))]
+            kept |= {self.edges[place].name for place in chosen}
+            reached |= {self.edges[place].target for place in chosen}
+        return self.graph.live(kept)
+
+    def entropy_bits(self, log_odds: Tensor) -> float:
+        """The mean, over the edges that leave what the likely architecture reaches, of how open their decision is."""
+        likely = self.likely(log_odds)
+        reached = {self.graph.source, *(self.graph.by_name[name].target for name in likely)}
+        expected = self._expected(log_odds).tolist()
+        open_ = [chance for edge, chance in zip(self.edges, expected, strict=True) if edge.source in reached]
+        bits = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in open_ if 0 < p < 1]
+        return sum(bits) / len(open_)
+
+    def _expected(self, log_odds: Tensor) -> Tensor:
+        """The probability of every edge, given that its source is reached, float64 [edges]."""
+        odds = log_odds.double()
+        return odds.sigmoid() / self._some(odds) if self.connected else odds.sigmoid()
+
+    def _some(self, odds: Tensor) -> Tensor:
+        """The probability that any edge is kept of those that leave an edge's source, [edges]."""
+        shut = torch.zeros(len(self._leaving), dtype=torch.float64)
+        shut = shut.index_add(0, self._source, functional.logsigmoid(-odds))
+        return -torch.expm1(shut)[self._source]
