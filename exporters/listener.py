@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from exporters.opening import (
     check_tensor,
     check_total,
     first_line,
+    limited_time,
     open_session,
     read_content,
     trial_options,
@@ -156,20 +156,10 @@ class Listener:
 
     def _warm_up(self) -> None:
         """The first call is slow and is the one that shows a model which does not do what it declares."""
-        options = onnxruntime.RunOptions()
-        watchdog = threading.Timer(MAX_HOP_S, setattr, (options, "terminate", True))
-        watchdog.daemon = True
-        watchdog.start()
-        try:
+        with limited_time(MAX_HOP_S, "one hop", "it is no listener of ours") as options:
             heard = self._hear(np.zeros(self.hop_samples, np.float32), options).probabilities
             if (heard < 0).any() or abs(float(heard.sum()) - 1) > SUM_TOLERANCE:
                 raise MilliwiseError("its scores are not shares that sum to 1: export the listener again")
-        except MilliwiseError:
-            if options.terminate:
-                raise MilliwiseError(f"one hop takes longer than {MAX_HOP_S:g} s: it is no listener of ours") from None
-            raise
-        finally:
-            watchdog.cancel()
         self.reset()
 
 

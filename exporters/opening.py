@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +63,27 @@ def open_session(content: bytes, options: onnxruntime.SessionOptions) -> onnxrun
         return onnxruntime.InferenceSession(content, options, providers=cpu, enable_fallback=False)
     except Exception as error:  # onnxruntime's errors share no base class
         raise MilliwiseError(f"onnxruntime cannot load it ({first_line(error)}): export the listener again") from None
+
+
+@contextmanager
+def limited_time(seconds: float, what: str, so: str) -> Iterator[onnxruntime.RunOptions]:
+    """Options for runs that onnxruntime ends when the time is over.
+
+    Raises:
+        MilliwiseError: instead of whatever is raised inside, if it was.
+    """
+    options = onnxruntime.RunOptions()
+    watchdog = threading.Timer(seconds, setattr, (options, "terminate", True))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield options
+    except MilliwiseError:
+        if options.terminate:
+            raise MilliwiseError(f"{what} takes longer than {seconds:g} s: {so}") from None
+        raise
+    finally:
+        watchdog.cancel()
 
 
 def first_line(error: Exception) -> str:

@@ -87,13 +87,16 @@ def read_fields(message: memoryview) -> Fields:
     return fields
 
 
-def read_model(content: bytes) -> Model:
+def read_model(content: bytes, further: frozenset[str] = frozenset()) -> Model:
     """Walk a whole ONNX file, its initialisers, attributes and nested graphs, and return what it declares.
 
     Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 
+    Args:
+        further: operators that may be in it, beside `OPERATORS`.
+
     Raises:
-        WireError: not ONNX, truncated, external data, sparse tensors, functions, an operator outside `OPERATORS` or a
+        WireError: not ONNX, truncated, external data, sparse tensors, functions, an operator outside these or a
             domain other than ai.onnx, a long or computed Range, or graphs nested too deep.
     """
     model = read_fields(memoryview(content))
@@ -105,7 +108,7 @@ def read_model(content: bytes) -> Model:
     if _messages(model, 25):  # functions that call functions multiply work; our exporters write none
         raise WireError("it defines functions of its own; only standard ONNX operators are run")
     graph = read_fields(graphs[0])
-    _walk_graph(graph, 0)
+    _walk_graph(graph, 0, OPERATORS | further)
     return Model(_tensors(graph, 11), _tensors(graph, 12), dict(_properties(model)))
 
 
@@ -157,7 +160,7 @@ def _check_domain(fields: Fields, number: int) -> None:
         raise WireError(f"it uses the operator domain {domain[:60]!a}; only standard ONNX operators are run")
 
 
-def _walk_graph(graph: Fields, depth: int) -> None:
+def _walk_graph(graph: Fields, depth: int, operators: frozenset[str]) -> None:
     if depth > MAX_DEPTH:
         raise WireError(f"its graphs are nested more than {MAX_DEPTH} deep: it is not a listener of ours")
     _check_tensors(_messages(graph, 5), _messages(graph, 15))
@@ -165,22 +168,22 @@ def _walk_graph(graph: Fields, depth: int) -> None:
     for node in map(read_fields, _messages(graph, 1)):
         _check_domain(node, 7)
         operator = _text(node, 4)
-        if operator not in OPERATORS:
+        if operator not in operators:
             raise WireError(f"it uses the operator {operator[:60]!a}, which no listener may: make it of other layers")
         for attribute in map(read_fields, _messages(node, 5)):
-            _walk_attribute(attribute, depth)
+            _walk_attribute(attribute, depth, operators)
         if operator == "Constant":
             numbers |= _scalar(node)
         if operator == "Range":
             _check_range([numbers.get(_name(value)) for value in _messages(node, 1)])
 
 
-def _walk_attribute(attribute: Fields, depth: int) -> None:
+def _walk_attribute(attribute: Fields, depth: int, operators: frozenset[str]) -> None:
     _check_tensors(
         _messages(attribute, 5) + _messages(attribute, 10), _messages(attribute, 22) + _messages(attribute, 23)
     )
     for graph in _messages(attribute, 6) + _messages(attribute, 11):
-        _walk_graph(read_fields(graph), depth + 1)
+        _walk_graph(read_fields(graph), depth + 1, operators)
 
 
 def _scalar(node: Fields) -> dict[str, int]:

@@ -13,7 +13,11 @@ from toolkit.cli import FILE, FilePath, Finite, json_option, report, seed_option
 from toolkit.errors import MilliwiseError
 
 FOLDER = FilePath(path_type=str)
-DATA = "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]."
+DATA = (
+    "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]. Of a space "
+    "that sees: an .npz, a folder of images by class, of idx or CIFAR binary files, or with images/ and masks/; or "
+    "mnist, fashion-mnist, cifar10, cifar100."
+)
 MOST_FINDINGS = 12  # about own recordings, that are told
 
 
@@ -90,7 +94,7 @@ def search(
     as_json: bool,
     **arguments: Any,
 ) -> None:
-    """Find the network of SPACE that hears best within a budget on the profiled device (exit code 1: not kept)."""
+    """Find the network of SPACE that does best within a budget on the profiled device (exit code 1: not kept)."""
     from kws_demo.adaptive_search import run_adaptive_search
     from kws_demo.record import check_added
     from kws_demo.search import run_search
@@ -136,9 +140,14 @@ def search(
         result,
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
         f"{said}; right for {100 * result['accuracy']:.1f} % "
-        f"(± {100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
+        f"(± {100 * result['accuracy_error']:.1f}) of the test {_things(run)}. {_next(run, output)}",
     )
     context.exit(0 if kept else 1)
+
+
+def _things(run: dict[str, Any]) -> str:
+    """What was tested."""
+    return {"classify": "images", "segment": "pixels"}.get(run.get("task", ""), "clips")
 
 
 def _refuse_given(context: click.Context, *names: str) -> None:
@@ -152,7 +161,8 @@ def _next(run: dict[str, Any], output: Path) -> str:
     from toolkit.spaces import built_in
 
     space = "" if built_in(run["space"]) else f" --space {shlex.quote(run['space'])}"
-    return f"Next: milliwise export {output} -o listener.onnx{space}"
+    made = "network" if "task" in run else "listener"
+    return f"Next: milliwise export {output} -o {made}.onnx{space}"
 
 
 def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, as_json: bool) -> None:

@@ -10,13 +10,13 @@ from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.costs import Price
 from toolkit.profile import DeviceProfile
-from toolkit.spaces import SAMPLES_PER_MS
 from toolkit.supernet import SuperNetwork
 
 
 def measure_candidate(
     candidate: Candidate,
     network: SuperNetwork,
+    shape: tuple[int, ...],
     budget: Budget,
     price: Price,
     profile: DeviceProfile,
@@ -27,6 +27,10 @@ def measure_candidate(
     """Write into a candidate what its exported `network` costs on the target; what is only counted is not measured.
 
     Nor is anything on a device that is carried by hand: there the prediction, with its upper bound, has to do.
+
+    Args:
+        shape: of one call, batch of one included.
+        calls: in the measurement.
     """
     if budget.metric != "latency_ms":
         candidate.fits = price(candidate.kept) <= budget.limit
@@ -35,7 +39,7 @@ def measure_candidate(
         candidate.fits = candidate.predicted_upper_ms <= budget.limit
         return
     found = check_budget(
-        with_properties(to_onnx(network, (1, profile.hop_ms * SAMPLES_PER_MS)), {}),
+        with_properties(to_onnx(network, shape), {}),
         budget,
         target,
         hop_ms=profile.hop_ms,

@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-from exporters.metadata import default_decision
-from kws_demo.calibrate import calibrate
 from kws_demo.candidate import (
     CANDIDATES_NAME,
     Candidate,
@@ -24,12 +22,13 @@ from kws_demo.candidate import (
     prediction_error,
     save_candidates,
 )
-from kws_demo.data import SpeechData
+from kws_demo.hearing import Hearing
 from kws_demo.measure import measure_candidate
 from kws_demo.run_folder import RunFolder
-from kws_demo.settings import Settings, data_of
+from kws_demo.seeing import Seeing
+from kws_demo.settings import Settings, data_of, images_of
 from kws_demo.stages import Stages, require_device
-from kws_demo.train import Speech, accuracy
+from kws_demo.task import Task
 from profilers.check import require_same_machine
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
@@ -40,7 +39,7 @@ from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
 from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
-from toolkit.spaces import SAMPLES_PER_MS, find_space
+from toolkit.spaces import find_space
 from toolkit.strategies import Strategy, find_strategy
 from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan, train
@@ -89,7 +88,8 @@ class _Run(Stages):
         self.budget = Budget.parse(settings.budget)
         self.space = find_space(settings.space)
         network = self.space.build(hop_ms=profile.hop_ms)
-        front_end_of(network.stem, self.space.name)
+        if not self.space.sees:
+            front_end_of(network.stem, self.space.name)
         graph = network.graph
         profile.require(graph, threads=settings.threads)
         self.price: Price = price(graph, profile, self.budget, bound=settings.bound)
@@ -104,11 +104,19 @@ class _Run(Stages):
     def load(self) -> None:
         """Read or make the data and build the super-network for its labels."""
         chosen = self.settings
-        self.data: SpeechData = data_of(chosen)
-        torch.manual_seed(chosen.seed)
-        self.network: SuperNetwork = self.space.build(len(self.data.labels), self.profile.hop_ms)
-        self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
-        self.speech = Speech(self.data, self.network.stem, self.hop_samples, chosen.seed, chosen.device)
+        self.task: Task
+        if self.space.sees:
+            seen = images_of(chosen, self.space)
+            self.network = self._built(seen.labels)
+            self.task = Seeing(seen, chosen.seed, chosen.device)
+        else:
+            heard = data_of(chosen)
+            self.network = self._built(heard.labels)
+            self.task = Hearing(heard, self.network, self.profile.hop_ms, chosen.seed, chosen.device)
+
+    def _built(self, labels: tuple[str, ...]) -> SuperNetwork:
+        torch.manual_seed(self.settings.seed)
+        return self.space.build(len(labels), self.profile.hop_ms)
 
     def train_supernetwork(self) -> None:
         """Train shared weights while the strategy learns which edges to keep."""
@@ -145,10 +153,10 @@ class _Run(Stages):
         network.head.to(self.settings.device)
         train(
             network,
-            self.speech.training,
-            self.speech.steps,
+            self.task.training,
+            self.task.steps,
             plan,
-            self.speech.loss(),
+            self.task.loss(),
             title=title,
             strategy=strategy,
             seed=self.settings.seed,
@@ -174,8 +182,8 @@ class _Run(Stages):
         return sorted(found, key=lambda candidate: -candidate.accuracy)
 
     def _candidate(self, kept: Architecture) -> Candidate:
-        self.speech.recalibrate(self.network, kept)
-        judged = accuracy(self.network, self.speech.evaluation("validation"), kept)
+        self.task.recalibrate(self.network, kept)
+        judged = self.task.judge(self.network, "validation", kept)
         paced_ms, statistic = partial(self.profile.paced_ms, self.price.graph, kept), self.budget.statistic or "p95"
         bound = self.settings.bound and self.profile.latency.bound is not None  # a budget in ms has refused that before
         return Candidate(sorted(kept), paced_ms(statistic), paced_ms(f"{statistic}_upper", bound=bound), judged.share)
@@ -210,7 +218,8 @@ class _Run(Stages):
     def _measure(self, candidate: Candidate, title: str) -> None:
         network = self.network.select(candidate.kept).cpu().eval()
         calls = self.settings.calls
-        measure_candidate(candidate, network, self.budget, self.price, self.profile, self.target, calls, title)
+        shape = self.space.shape(self.profile.hop_ms)
+        measure_candidate(candidate, network, shape, self.budget, self.price, self.profile, self.target, calls, title)
 
     def fine_tune(self, candidates: list[Candidate]) -> dict[int, SuperNetwork]:
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
@@ -220,16 +229,16 @@ class _Run(Stages):
         minutes = (1 - SEARCH_SHARE) * self.settings.minutes / len(fitting)
         networks = {}
         for number, index in enumerate(fitting):
-            self.speech.recalibrate(self.network, candidates[index].kept)
+            self.task.recalibrate(self.network, candidates[index].kept)
             network = self.network.select(candidates[index].kept)
             title = f"fine-tuning candidate {number + 1} of {len(fitting)}"
             self._train(
                 network, title, minutes, f"candidate-{index}.checkpoint", lambda row: append_log(self.folder, row)
             )
-            self.speech.recalibrate(network, batches=16)
-            judged = accuracy(network, self.speech.evaluation("validation"))
+            self.task.recalibrate(network, batches=16)
+            judged = self.task.judge(network, "validation")
             candidates[index].fine_tuned_accuracy, candidates[index].fine_tuned_error = judged.share, judged.error
-            candidates[index].silence_heard = self.speech.hears_silence(network)
+            candidates[index].silence_heard = self.task.hears_silence(network)
             networks[index] = network
         return networks
 
@@ -240,31 +249,27 @@ class _Run(Stages):
         return candidate.measured_upper_ms is None, candidate.measured_upper_ms or candidate.predicted_upper_ms
 
     def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
-        """The measured candidate that validates best; ties go to the faster one. Test clips are looked at only here."""
+        """The measured candidate that validates best, of equals the faster. The test part is looked at only here."""
         best = max(networks, key=lambda index: candidates[index].merit())
         winner, network = candidates[best], networks[best]
-        decision = default_decision(self.profile.hop_ms)
-        average_hops = int(decision["average_ms"] // self.profile.hop_ms) + 1
-        calibration = calibrate(network, self.speech, average_hops)
+        finished = self.task.finish(network)
         winner.chosen = True
         self._save(candidates)
-        facts = self._facts(candidates, winner, network)
-        facts["calibration"] = calibration.facts()
-        facts["decision"] = {**decision, "threshold": calibration.threshold}
-        selected = Selected(network.cpu(), frozenset(winner.kept), self.data.labels, self.profile.hop_ms, facts)
+        facts = {**self._facts(candidates, winner, network), **finished}
+        selected = Selected(network.cpu(), frozenset(winner.kept), self.task.labels, self.profile.hop_ms, facts)
         save_selected(self.folder, selected)
         return read_json(self.folder / "run.json", "run")
 
     def _facts(self, candidates: list[Candidate], winner: Candidate, network: SuperNetwork) -> dict[str, Any]:
-        validated = accuracy(network, self.speech.evaluation("validation"))
-        tested = accuracy(network, self.speech.evaluation("test"))
+        validated = self.task.judge(network, "validation")
+        tested = self.task.judge(network, "test")
         return {
             "space": self.space.name,
             "seed": self.settings.seed,
             "strategy": self.settings.strategy,
             "budget": str(self.budget),
             "arguments": asdict(self.settings),
-            "data": self.data.description,
+            "data": self.task.description,
             "predicted_ms": winner.predicted_ms,
             "measured": winner.check,
             "cost": show(self.budget.metric, self.price(winner.kept)),

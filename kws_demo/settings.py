@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profilers.clock import CHECK_CALLS
+from toolkit.errors import MilliwiseError
+from toolkit.spaces import Space
 
 if TYPE_CHECKING:
     from kws_demo.data import SpeechData
+    from toolkit.datasets import ImageData
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,21 @@ def data_of(settings: Settings) -> SpeechData:
         clips_per_word=settings.clips_per_word,
         **paths,
     )
+
+
+def images_of(settings: Settings, space: Space) -> ImageData:
+    """Read the images that these settings name, for a space that sees.
+
+    Raises:
+        MilliwiseError: settings are of speech alone, or the space is for another task; or see `load_images`.
+    """
+    from toolkit.datasets import load_images
+
+    given = {name: getattr(settings, name) for name in ("add", "unknown", "noise", "words")}
+    if odd := [name for name, value in given.items() if value]:
+        raise MilliwiseError(f"--{odd[0]} is for listeners, and {space.name} sees images: leave it out")
+    data = load_images(settings.data, size=space.shape(1)[2], seed=settings.seed)
+    if (task := space.values.get("task", "classify")) != data.task:
+        cure = "take neural-fabric:task=segment" if data.task == "segment" else "leave task=segment out"
+        raise MilliwiseError(f"{settings.data} is there to {data.task}, {space.name} to {task}: {cure}")
+    return data

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
+from kws_demo.task import Accuracy, Batch, standard_error
 from toolkit.adaptive import Network
 from toolkit.supernet import recalibrate
 from toolkit.training import predict
@@ -30,7 +29,6 @@ TALK_ROWS = 32  # beside the clips of a batch
 TALK = -1  # their label: any but a keyword, at every hop
 SILENT_EVERY = 16  # of the training examples, one is digital silence
 Item = TypeVar("Item")
-Batch = tuple[Tensor, Tensor]
 
 
 class Speech:
@@ -193,29 +191,6 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """How often the label with the highest score after the last hop is right.
-
-    Attributes:
-        share: over all clips.
-        error: standard error of `share`.
-        between_words: over keyword clips, the highest score among the keywords.
-        clips: their number.
-        confusion: [true label][given label] counts.
-    """
-
-    share: float
-    error: float
-    between_words: float
-    clips: int
-    confusion: NDArray[np.int64]
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**self.__dict__, "confusion": self.confusion.tolist()}
-
-
 def accuracy(network: Network, batches: Iterable[Batch], kept: Iterable[str] | None = None) -> Accuracy:
     """Accuracy of a network in evaluation mode on plain clips."""
     pairs = [(logits[:, -1].cpu(), labels.cpu()) for logits, labels in predict(network, batches, kept)]
@@ -226,6 +201,4 @@ def accuracy(network: Network, batches: Iterable[Batch], kept: Iterable[str] | N
     words = labels >= 2
     between = float((logits[words, 2:].argmax(1) + 2 == labels[words]).double().mean()) if words.any() else math.nan
     clips = len(labels)
-    # One clip is added on either side, so that a perfect score on few clips does not claim to be exact.
-    smoothed = (share * clips + 1) / (clips + 2)
-    return Accuracy(share, math.sqrt(smoothed * (1 - smoothed) / clips), between, clips, confusion.numpy())
+    return Accuracy(share, standard_error(share, clips), between, clips, confusion.numpy())

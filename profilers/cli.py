@@ -9,6 +9,7 @@ import click
 from toolkit.cli import FILE, json_option, report
 from toolkit.errors import MilliwiseError
 
+USUAL_HOP_MS = 200  # of images that were not measured
 on_option = click.option(
     "--on", "target", default=None, help="Where to measure: local or ssh://HOST. The default is the profile's target."
 )
@@ -38,6 +39,7 @@ def check(
     as_json: bool,
 ) -> None:
     """Time MODEL as a stream calls it, in fresh processes, and say whether it keeps a budget (exit code 1 if not)."""
+    from exporters.image_file import open_images, sees
     from exporters.listener import Listener
     from profilers.check import check_budget, own_target
     from profilers.target import parse_target
@@ -49,10 +51,15 @@ def check(
             f"{model} is a folder, and only a single file is timed: check what `milliwise export --control if` writes "
             "of the same run, whose modes a bundle has"
         )
-    listener = Listener.open(model)
-    where = parse_target(target or own_target(listener.metadata.device))
-    hop = hop_ms or round(1000 * listener.hop_samples / listener.rate)
-    found = check_budget(model, limit, where, hop_ms=hop, calls=calls, threads=threads or listener.threads)
+    if sees(model):
+        seen = open_images(model)
+        device, own_hop_ms, own_threads = seen.device, seen.hop_ms or USUAL_HOP_MS, 1
+    else:
+        listener = Listener.open(model)
+        device, own_threads = listener.metadata.device, listener.threads
+        own_hop_ms = round(1000 * listener.hop_samples / listener.rate)
+    where, hop = parse_target(target or own_target(device)), hop_ms or own_hop_ms
+    found = check_budget(model, limit, where, hop_ms=hop, calls=calls, threads=threads or own_threads)
     report(
         as_json,
         {"target": where.name, **found.facts()},

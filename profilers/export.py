@@ -1,4 +1,4 @@
-"""Export a finished run: write the listener, verify it, measure it on the profile's target, keep the figures in it."""
+"""Export a finished run: write the network, verify it, measure it on the profile's target, keep the figures in it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from exporters.adaptive_bundle import require_bundle_place
+from exporters.images import ImageVerification, images_to_onnx, verify_images
 from exporters.onnx import IR_VERSION, OPSET, to_onnx, with_properties
 from exporters.verify import Verification, verify
 from profilers.check import Check, require_same_machine
 from profilers.clock import CHECK_CALLS
 from profilers.export_adaptive import export_adaptive, export_bundle
-from profilers.listener_metadata import listener_metadata
+from profilers.listener_metadata import image_properties, listener_metadata
 from profilers.measured_file import measured_on
 from profilers.target import LocalTarget
 from toolkit.budget import Budget
@@ -38,7 +39,7 @@ def export_run(
     on: str | None = None,
     calls: int = CHECK_CALLS,
 ) -> dict[str, Any]:
-    """Write the listener a search chose.
+    """Write the network a search chose: a listener, or what sees images.
 
     Args:
         folder: the run folder, with the device profile of the search in it.
@@ -52,8 +53,8 @@ def export_run(
         The JSON keys of `milliwise export`. `budget_kept` is None when the target could not be reached.
 
     Raises:
-        MilliwiseError: the run is damaged, or of an own space that is not named; the network does not hear audio; the
-            export fails a check; or the profile is of another machine.
+        MilliwiseError: the run is damaged, or of an own space that is not named; the network neither hears nor sees;
+            the export fails a check; or the profile is of another machine.
     """
     own = None if space is None else find_space(space)
     selected, profile = _opened(folder, own)
@@ -75,20 +76,25 @@ def _export_static(
     opset: int, ir: int, on: str | None, calls: int,
 ) -> dict[str, Any]:  # fmt: skip
     network, budget = selected.network, Budget.parse(str(selected.facts["budget"]))
-    rate_hz = front_end_of(network.stem, selected.facts["space"]).rate_hz
-    model = to_onnx(network, (1, selected.hop_ms * rate_hz // 1000), opset, ir)
     predicted_ms = _predicted_ms(selected, profile)
+    space = own or built_in_space(selected.facts["space"], "the run")
+    sees, shape = space.sees, space.shape(selected.hop_ms)
+    if not sees:
+        front_end_of(network.stem, selected.facts["space"])
+    model = (images_to_onnx if sees else to_onnx)(network, shape, opset, ir)
     checked: list[Check | None] = []
-    verified: list[Verification] = []
+    verified: list[Verification | ImageVerification] = []
 
     def described(measured: Check | None) -> bytes:
+        if sees:
+            return with_properties(model, image_properties(selected, measured, profile, predicted_ms))
         found = listener_metadata(selected, model, measured, profile, predicted_ms)
         return with_properties(model, found.to_properties())
 
     def write(aside: Path) -> None:
         """Verify first: measuring takes longer, and writes its figures into the same file."""
         aside.write_bytes(described(None))
-        verified.append(verify(aside, network))
+        verified.append((verify_images if sees else verify)(aside, network))
         checked.append(_measured(aside.read_bytes(), budget, selected, profile, on, calls))
         aside.write_bytes(described(checked[0]))
 

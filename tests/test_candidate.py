@@ -89,5 +89,5 @@ def test_where_a_folder_is_carried_by_hand_the_prediction_decides(tmp_path: Path
     found, target = candidate(0.8, upper_ms), BundleTarget(tmp_path / "bundle")
     network = toy.network()
     budget, profile = Budget.parse("1 ms"), toy.profile()
-    measure_candidate(found, network, budget, toy.pricing(), profile, target, 59, "measuring")
+    measure_candidate(found, network, (1, 20), budget, toy.pricing(), profile, target, 59, "measuring")
     assert found.fits is fits and found.measured_upper_ms is None and not found.check

@@ -93,16 +93,23 @@ def test_a_listener_with_more_than_a_front_end_before_its_edges(tmp_path: Path) 
         np.testing.assert_allclose(heard, exported.expected_scores(network, audio), atol=1e-5, rtol=0)
 
 
-def test_a_network_of_images_is_no_listener(tmp_path: Path) -> None:
-    space = find_space("resnet-fabric")
-    kept = space.build(2).graph.full
-    run_folder(tmp_path / "run", space, kept)
-    done = export(tmp_path / "run")
-    assert done.exit_code == 2 and "Error: resnet-fabric does not hear audio" in done.stderr
+NUMBERS = OWN.replace("def build", "INPUT_SHAPE = (1, 8)\n\n\ndef build").replace(
+    "LogMel(), WindowHead(4, labels, 20, hop_ms // 10)", "nn.Identity(), nn.Linear(8, labels)"
+)
+for part in ("CausalConv(1, 4, (40, 1), padding=0)", "CausalConv(4, 4, (1, 3))"):
+    NUMBERS = NUMBERS.replace(part, "nn.Linear(8, 8)")
+
+
+def test_a_network_that_neither_hears_nor_sees(tmp_path: Path) -> None:
+    (tmp_path / "numbers.py").write_text(NUMBERS)
+    space = find_space(str(tmp_path / "numbers.py"))
+    run_folder(tmp_path / "run", space, space.build(2).graph.full)
+    done = export(tmp_path / "run", "--space", space.name)
+    assert done.exit_code == 2 and "numbers.py does not hear audio" in done.stderr
     assert not (tmp_path / "listener.onnx").exists()
     arguments = ["search", space.name, "--profile", str(tmp_path / "run" / "profile.json"), "--budget", "1 ms"]
     done = CliRunner().invoke(main, [*arguments, "--data", "synth:yes", "-o", str(tmp_path / "new")])
-    assert done.exit_code == 2 and "Error: resnet-fabric does not hear audio" in done.stderr
+    assert done.exit_code == 2 and "numbers.py does not hear audio" in done.stderr
     assert not (tmp_path / "new").exists()
 
 

@@ -157,7 +157,7 @@ def test_a_search_measures_its_candidates_on_the_device(device: Device, network:
     def measured(limit: str) -> Candidate:
         budget, candidate = Budget.parse(limit), Candidate(sorted(fake_search.KEPT), 1.0, 1.1, 0.9)
         prices = price(fake_search.graph(), made, budget)
-        measure_candidate(candidate, network, budget, prices, made, target, 60, "measuring")
+        measure_candidate(candidate, network, (1, 3200), budget, prices, made, target, 60, "measuring")
         return candidate
 
     with pytest.raises(Unreachable, match="refuses the connection"):

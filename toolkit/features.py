@@ -94,8 +94,8 @@ def front_end_of(stem: nn.Module, space: str) -> FrontEndSpec:
     found = log_mel_of(stem)
     if found is None:
         raise MilliwiseError(
-            f"{space} does not hear audio: search and export make listeners, which have toolkit.features.LogMel in "
-            "their stem (exporters.onnx.to_onnx writes any network)"
+            f"{space} does not hear audio, nor take images [1, 3, n, n]: search and export are for these; a listener "
+            "has toolkit.features.LogMel in its stem (exporters.onnx.to_onnx writes any network)"
         )
     return found.spec
 

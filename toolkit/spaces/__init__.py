@@ -56,6 +56,12 @@ class Space:
         return self.name.partition(":")[0] not in SPACES
 
     @property
+    def sees(self) -> bool:
+        """Whether its input is a square image of three channels; else it is audio, if a search is to be of use."""
+        shape = self.shape(1)
+        return len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
+
+    @property
     def values(self) -> dict[str, int | str]:
         """Of all settings."""
         return {**{name: setting.default for name, setting in self.settings.items()}, **self.chosen}

@@ -1,0 +1,56 @@
+"""Keyword clips as the task of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+
+from exporters.metadata import default_decision
+from kws_demo.calibrate import calibrate
+from kws_demo.data import SpeechData
+from kws_demo.task import Accuracy, Batch
+from kws_demo.train import Speech, accuracy
+from toolkit.spaces import SAMPLES_PER_MS
+from toolkit.supernet import SuperNetwork
+
+
+class Hearing:
+    """See `Task`.
+
+    Args:
+        network: whose front-end makes the features.
+        device: where they go.
+    """
+
+    def __init__(self, data: SpeechData, network: SuperNetwork, hop_ms: int, seed: int, device: str) -> None:
+        self.labels, self.description, self._hop_ms = data.labels, data.description, hop_ms
+        self._speech = Speech(data, network.stem, hop_ms * SAMPLES_PER_MS, seed, device)
+        self.steps = self._speech.steps
+
+    def training(self, epoch: int) -> Iterable[Batch]:
+        """See `Task`."""
+        return self._speech.training(epoch)
+
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """See `Task`."""
+        return self._speech.loss()
+
+    def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
+        """See `Task`."""
+        self._speech.recalibrate(network, kept, batches)
+
+    def judge(self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None) -> Accuracy:
+        """See `Task`."""
+        return accuracy(network, self._speech.evaluation(part), kept)
+
+    def hears_silence(self, network: SuperNetwork) -> bool:
+        """See `Task`."""
+        return self._speech.hears_silence(network)
+
+    def finish(self, network: SuperNetwork) -> dict[str, Any]:
+        """Calibrate the scores; see `Task`."""
+        decision = default_decision(self._hop_ms)
+        calibration = calibrate(network, self._speech, int(decision["average_ms"] // self._hop_ms) + 1)
+        return {"calibration": calibration.facts(), "decision": {**decision, "threshold": calibration.threshold}}
