@@ -59,7 +59,7 @@ def profile_file(folder: Path, space: str) -> Path:
 def search(space: str, data: Path, *further: object, budget: str = "60 kFLOPs") -> Any:
     folder = data.parent
     arguments = ["search", space, "--profile", profile_file(folder, space), "--budget", budget, "--data", data]
-    given = [*arguments, "-o", folder / "run", "--minutes", 0.1, "--json", *further]
+    given = [*arguments, "-o", folder / "run", "--minutes", 0.05, "--json", *further]
     return CliRunner().invoke(main, [*map(str, given)])
 
 
