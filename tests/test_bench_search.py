@@ -14,6 +14,7 @@ import torch
 from kws_demo.bench import find_bench
 from kws_demo.bench import search as bench
 from kws_demo.bench import search_images as pictures
+from kws_demo.bench import search_toys as toys
 from kws_demo.bench.rows import Results, table
 from toolkit.spaces import find_space
 from toolkit.strategies import STRATEGIES
@@ -33,6 +34,7 @@ def judged(folder: Path, **changes: Any) -> dict[str, dict[str, Any]]:
     """The rows by name, of results that are on file."""
     values = {"golden figures": [GOLDEN], "clouds: bsn, seed 0": CLOUDS, "toy fabrics: bsn, seed 0": TOYS}
     values |= {f"toy fabrics: {name}, seed 0": TOYS for name in ("bsn-greedy", "bsn-published")}
+    values |= {f"toy trades: {name}, seed 0": [{"regret": 0.02}] for name in ("bsn", "bsn-greedy", "bsn-published")}
     values["image budgets, 20"] = [1.0, 2.0]
     for seed in range(3):
         values |= {f"images within {limit} MFLOPs, seed {seed}": found(limit) for limit in (1, 2)}
@@ -84,19 +86,22 @@ def test_what_misses_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bsn", "bsn-greedy", "bsn-published"])
 def test_toys_are_searched_by_every_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in ("STEPS", "PUBLISHED_STEPS"):
-        monkeypatch.setattr(bench, setting, 3)
-    monkeypatch.setattr(bench, "TOYS", 2)
+        monkeypatch.setattr(toys, setting, 3)
+    for setting in ("TOYS", "TRADES", "CLIMBS"):
+        monkeypatch.setattr(toys, setting, 2)
     assert name in STRATEGIES
-    found = bench.toy_rows(name, 1)
+    found = toys.toy_rows(name, 1)
     assert len(found) == 2 and all(row["ratio"] >= 1 and 0 <= row["entropy_bits"] <= 1 for row in found)
-    assert found == bench.toy_rows(name, 1)
+    assert found == toys.toy_rows(name, 1)
+    traded = toys.trade_rows(name, 1)
+    assert len(traded) == 2 and all(-0.1 < row["regret"] < 0.5 for row in traded)
 
 
 def test_a_short_search_finds_one_link_to_the_cloud() -> None:
-    graph, sums = bench._toy()
-    costs = bench.cloud_costs(graph, 3, sums)
-    likely = bench._searched("bsn", bench.table_price(graph, costs), 0).likely
-    assert sum(costs[name] == bench.LINK for name in likely) == 1
+    graph, sums = toys._toy(4, 4)
+    costs = toys.cloud_costs(graph, 3, sums)
+    likely = toys._searched("bsn", toys.table_price(graph, costs), 0).likely
+    assert sum(costs[name] == toys.LINK for name in likely) == 1
 
 
 def test_without_images_it_says_so(tmp_path: Path) -> None:
