@@ -47,8 +47,9 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     "--strategy",
     default="bsn",
     show_default=True,
-    help="bsn, bsn-greedy, bsn-published or uniform; or sanas: a network chosen anew at every hop, with a budget such "
-    "as '1 ms mean', or '40 MFLOPs mean' where no gated edge has to catch up.",
+    help="bsn; its variants bsn-greedy and bsn-published; its peers evolution, gumbel-softmax, magnitude-pruning, "
+    "uniform (by chance) and hand-made (such as ResNets in their fabric); or sanas: a network chosen anew at every "
+    "hop, with a budget such as '1 ms mean', or '40 MFLOPs mean' where no gated edge has to catch up.",
 )
 @click.option(
     "--network-only",

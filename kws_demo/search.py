@@ -6,6 +6,7 @@ only those that keep the budget on the device are fine-tuned, and the one that v
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -133,7 +134,7 @@ class _Run(Stages):
         self._train(
             self.network,
             "training the super-network",
-            SEARCH_SHARE * chosen.minutes,
+            SEARCH_SHARE * chosen.minutes * self.strategy.training_share,
             "search.checkpoint",
             log,
             self.strategy,
@@ -169,9 +170,32 @@ class _Run(Stages):
         path = self.folder / CANDIDATES_NAME
         if path.exists():
             return load_candidates(path)
+        self._refine()
         found = self._compare(self.strategy.candidates(CANDIDATES))
         self._save(found)
         return found
+
+    def _refine(self) -> None:
+        """Let the strategy use the rest of the search's time, if it left any, to judge with the trained weights."""
+        seconds = 60 * SEARCH_SHARE * self.settings.minutes * (1 - self.strategy.training_share)
+        if not seconds:
+            return
+        begun = time.monotonic()
+        with progress("judging more networks", 1.0) as advance:
+            shown = 0.0
+
+            def done() -> float:
+                nonlocal shown
+                share = (time.monotonic() - begun) / seconds
+                advance(min(share, 1.0) - shown)
+                shown = min(share, 1.0)
+                return share
+
+            self.strategy.refine(self._validated, done)
+
+    def _validated(self, kept: Architecture) -> float:
+        self.task.recalibrate(self.network, kept)
+        return self.task.judge(self.network, "validation", kept).share
 
     def _compare(self, proposed: list[Architecture]) -> list[Candidate]:
         found = []
@@ -182,11 +206,10 @@ class _Run(Stages):
         return sorted(found, key=lambda candidate: -candidate.accuracy)
 
     def _candidate(self, kept: Architecture) -> Candidate:
-        self.task.recalibrate(self.network, kept)
-        judged = self.task.judge(self.network, "validation", kept)
+        validated = self._validated(kept)
         paced_ms, statistic = partial(self.profile.paced_ms, self.price.graph, kept), self.budget.statistic or "p95"
         bound = self.settings.bound and self.profile.latency.bound is not None  # a budget in ms has refused that before
-        return Candidate(sorted(kept), paced_ms(statistic), paced_ms(f"{statistic}_upper", bound=bound), judged.share)
+        return Candidate(sorted(kept), paced_ms(statistic), paced_ms(f"{statistic}_upper", bound=bound), validated)
 
     def _save(self, candidates: list[Candidate]) -> None:
         save_candidates(self.folder / CANDIDATES_NAME, candidates)

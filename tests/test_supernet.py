@@ -188,3 +188,14 @@ def test_a_hop_that_does_not_fit_is_refused_with_one_that_does(hop_ms: int) -> N
 def test_an_unknown_space_lists_those_there_are() -> None:
     with pytest.raises(MilliwiseError, match="kws-ds"):
         find_space("kws")
+
+
+def test_gates_weigh_what_edges_give() -> None:
+    """One factor for all examples, or one for each: 0 as if the edge were absent, 2 as if it were there twice."""
+    network = toy.network().eval()
+    features = torch.randn(3, *toy.FEATURES[1:])
+    rest = toy.GRAPH.full - {"mix"}
+    absent, whole = network.from_features(features, rest), network.from_features(features)
+    torch.testing.assert_close(network.from_features(features, gates={"mix": torch.zeros(())}), absent)
+    mixed = network.from_features(features, gates={"mix": torch.tensor([0.0, 1.0, 2.0])})
+    torch.testing.assert_close(mixed, torch.stack([absent[0], whole[1], (2 * whole - absent)[2]]))

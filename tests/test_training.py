@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture
-from toolkit.strategies import STRATEGIES, Strategy
+from toolkit.strategies import STRATEGIES, Proposal, Strategy
 from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan, predict, train
 from toolkit.weights import read_tensors, save_tensors
@@ -246,3 +247,65 @@ def test_tensors_round_trip_and_what_is_no_tensor_file(tmp_path: Path) -> None:
         with pytest.raises(MilliwiseError, match="make them again") as error:
             read_tensors(tmp_path / bad)
         assert "\n" not in str(error.value)
+
+
+class PerExample(Strategy):
+    """Asks for the same few architectures in turn, one for each example."""
+
+    of_examples = True
+    some = (toy.GRAPH.full, toy.CHEAPEST, frozenset(), frozenset({"conv1", "skip", "late"}))
+
+    def __init__(self) -> None:
+        super().__init__(toy.pricing(), 1.0)
+        self.told: list[float] = []
+
+    def ask(self, count: int) -> list[Proposal]:
+        return [Proposal(self.some[index % len(self.some)]) for index in range(count)]
+
+    def tell(self, proposals: Sequence[Proposal], losses: Sequence[float], done: float) -> None:
+        self.told += losses
+
+    def candidates(self, count: int) -> list[Architecture]:
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_every_example_goes_through_its_own_architecture() -> None:
+    """Against every network alone: the same losses, and the mean of their gradients as the step of plain descent."""
+    network, strategy = toy.network(), PerExample()
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, nn.BatchNorm2d):  # statistics of a batch are of all examples together
+            part.eval()
+            part.train = lambda mode=True, part=part: part  # type: ignore[method-assign, assignment, misc]
+    features, labels = next(batches(0))
+    alone = copy.deepcopy(network)
+    expected = []
+    for index, kept in enumerate(strategy.some * 8):
+        one = features[index : index + 1]
+        sink = alone.from_features(one, kept) if kept else alone.head(0 * alone_sink(alone, one))
+        expected.append(loss(sink, labels[index : index + 1]))
+    torch.stack(expected).mean().backward()
+    train(network, lambda epoch: [(features, labels)], 1, Plan(1), loss, title="toy", strategy=strategy)
+    assert strategy.told == pytest.approx([value.item() for value in expected], rel=1e-4)
+    norm = nn.utils.clip_grad_norm_(alone.parameters(), 5.0)
+    assert norm > 0
+    for (name, value), (_name, other) in zip(network.named_parameters(), alone.named_parameters(), strict=True):
+        if other.grad is not None and value.grad is not None:
+            torch.testing.assert_close(value.grad, other.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def alone_sink(network: SuperNetwork, features: Tensor) -> Tensor:
+    """What the head of the whole network is given."""
+    return network.walk(
+        toy.GRAPH.full,
+        features,
+        lambda _edge, part, value: part(value),
+        lambda _node, values: sum(values[1:], values[0]),
+    )

@@ -37,7 +37,8 @@ EDGES = (
     Edge("pass", "low", "out"),
     Edge("mix", "low", "out"),
 )
-GRAPH = Graph(EDGES, "mel", "out")
+BY_HAND = frozenset({"conv3", "skip", "late"})  # 0.45 ms; p95 = 0.2 + 2 × 0.52 = 1.24
+GRAPH = Graph(EDGES, "mel", "out", made_by_hand={"plain": BY_HAND})
 FEATURES = (1, 1, 2, 4)
 HOP_COLUMNS, WINDOW_COLUMNS, LABELS = 2, 4, 3
 

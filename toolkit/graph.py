@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from toolkit.errors import MilliwiseError
@@ -27,7 +27,8 @@ class Edge:
 class Graph:
     """A super-network's shape: edges (several may join the same two nodes), one source node, one sink node.
 
-    `operations` describes what the edges compute, where that is known: it is part of the digest.
+    `operations` describes what the edges compute, where that is known: it is part of the digest. `made_by_hand` are the
+    architectures that people build of them, such as ResNet-20, by name.
 
     Raises:
         MilliwiseError: two edges share a name, the graph has a cycle, or no path joins source and sink.
@@ -37,6 +38,7 @@ class Graph:
     source: str
     sink: str
     operations: str = ""
+    made_by_hand: Mapping[str, Architecture] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.by_name) != len(self.edges):

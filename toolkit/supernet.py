@@ -76,12 +76,21 @@ class SuperNetwork(nn.Module):
         """What the head makes of the sub-network of `kept` edges (all of them by default)."""
         return self.from_features(self.stem(inputs), kept)
 
-    def from_features(self, features: Tensor, kept: Iterable[str] | None = None) -> Tensor:
-        """As `forward`, from the output of the stem."""
-        kept = self.graph.full if kept is None else kept
-        sink = self.walk(
-            kept, features, lambda _edge, operation, value: operation(value), lambda _node, values: add_up(values)
-        )
+    def from_features(
+        self, features: Tensor, kept: Iterable[str] | None = None, gates: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """As `forward`, from the output of the stem.
+
+        Args:
+            gates: factors on what edges give, by name: one for all examples, [], or one for each, [batch].
+        """
+        kept, gates = self.graph.full if kept is None else kept, gates or {}
+
+        def apply(edge: Edge, operation: nn.Module, value: Tensor) -> Tensor:
+            given: Tensor = operation(value)
+            return _gated(given, gates[edge.name]) if edge.name in gates else given
+
+        sink = self.walk(kept, features, apply, lambda _node, values: add_up(values))
         result: Tensor = self.head(sink)
         return result
 
@@ -114,6 +123,10 @@ def _of_any_labels(head: nn.Module) -> str:
         if layers and hasattr(layers[-1], name):
             setattr(layers[-1], name, "labels")
     return str(head)
+
+
+def _gated(value: Tensor, gate: Tensor) -> Tensor:
+    return value * gate.reshape(gate.shape + (1,) * (value.dim() - gate.dim())) if gate.dim() else value * gate
 
 
 def add_up(values: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,15 +166,10 @@ def _step(run: _Run, features: Tensor, labels: Tensor, plan: Plan, loss: Loss, d
     run.optimizer.zero_grad(set_to_none=True)
     strategy = run.strategy
     kept = run.network.graph.full if plan.growth is None else plan.growth(done)
-    proposals = [Proposal(kept)] if strategy is None else strategy.ask(plan.groups)
-    losses = []
-    parts = zip(proposals, features.chunk(len(proposals)), labels.chunk(len(proposals)), strict=False)
-    for proposal, some_features, some_labels in parts:
-        with torch.autocast(features.device.type, torch.bfloat16, enabled=plan.bfloat16):
-            logits = run.network.from_features(some_features, proposal.architecture)
-        value = loss(logits.float(), some_labels)
-        (value * (len(some_labels) / len(labels))).backward()
-        losses.append(value.item())
+    of_examples = strategy is not None and strategy.of_examples
+    proposals = [Proposal(kept)] if strategy is None else strategy.ask(len(labels) if of_examples else plan.groups)
+    backward = _backward_masked if of_examples else _backward_grouped
+    losses = backward(run.network, proposals, (features, labels), loss, plan.bfloat16)
     if not all(map(math.isfinite, losses)):
         raise MilliwiseError(f"training diverged (loss {losses}): try another --seed")
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
@@ -182,6 +177,43 @@ def _step(run: _Run, features: Tensor, labels: Tensor, plan: Plan, loss: Loss, d
     if strategy is not None:
         strategy.tell(proposals[: len(losses)], losses, done)
     return sum(losses) / len(losses)
+
+
+def _backward_grouped(
+    network: Network, proposals: Sequence[Proposal], batch: tuple[Tensor, Tensor], loss: Loss, bfloat16: bool
+) -> list[float]:
+    """The mean loss of every architecture on its group of examples; fewer groups where examples are few."""
+    features, labels = batch
+    losses = []
+    parts = zip(proposals, features.chunk(len(proposals)), labels.chunk(len(proposals)), strict=False)
+    for proposal, some_features, some_labels in parts:
+        logits = _logits(network, some_features, proposal.architecture, proposal.gates, bfloat16)
+        value = loss(logits, some_labels)
+        (value * (len(some_labels) / len(labels))).backward()
+        losses.append(value.item())
+    return losses
+
+
+def _backward_masked(
+    network: Network, proposals: Sequence[Proposal], batch: tuple[Tensor, Tensor], loss: Loss, bfloat16: bool
+) -> list[float]:
+    """The loss of every architecture on its example: what an example lacks adds zeros, as published."""
+    features, labels = batch
+    kept = frozenset().union(*(each.architecture for each in proposals)) or network.graph.live(network.graph.full)
+    rows = {name: torch.tensor([name in each.architecture for each in proposals]) for name in kept}
+    gates = {name: row.to(features) for name, row in rows.items() if not row.all()}
+    logits = _logits(network, features, kept, gates, bfloat16)
+    values = torch.stack([loss(*each) for each in zip(logits.split(1), labels.split(1), strict=True)])
+    values.mean().backward()
+    return [float(value) for value in values.detach()]
+
+
+def _logits(
+    network: Network, features: Tensor, kept: Architecture, gates: Mapping[str, Tensor], bfloat16: bool
+) -> Tensor:
+    options = {"gates": gates} if gates else {}  # only a super-network has edges that a strategy can weigh
+    with torch.autocast(features.device.type, torch.bfloat16, enabled=bfloat16):
+        return network.from_features(features, kept, **options).float()
 
 
 def _done(run: _Run, plan: Plan, epoch_share: float = 0.0, seconds: float = 0.0) -> float:

@@ -57,7 +57,8 @@ def fabric(labels: int, columns: int, channels: int, scales: int, task: str = "c
     for name, source, target, operation in _parts(columns, channels, scales, task):
         edges.append(Edge(name, source, target))
         operations[name] = operation
-    graph = Graph(tuple(edges), "image", f"map{columns - 1}-{last}")
+    known = {f"fabric of {columns} columns": frozenset(edge.name for edge in edges)}
+    graph = Graph(tuple(edges), "image", f"map{columns - 1}-{last}", made_by_hand=known)
     return SuperNetwork(graph, operations, nn.Identity(), _head(channels, labels, task))
 
 

@@ -55,7 +55,11 @@ def fabric(blocks: int, labels: int, shift: str = "slr", width: int = WIDTH) -> 
             builder.chain(group, block)
             builder.shortcuts(group, block, shift)
             builder.join(f"relu{group}-{block}", f"sum{group}-{block}", f"map{group}-{block}", nn.ReLU())
-    graph = Graph(tuple(builder.edges), "image", builder.map_of(GROUPS - 1, blocks - 1))
+    known = {
+        f"ResNet-{layers}": resnet(layers, blocks) for layers in (2 * GROUPS * k + 2 for k in range(1, blocks + 1))
+    }
+    sink = builder.map_of(GROUPS - 1, blocks - 1)
+    graph = Graph(tuple(builder.edges), "image", sink, made_by_hand=known)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(builder.channels[-1], labels))
     return SuperNetwork(graph, builder.operations, nn.Identity(), head)
 

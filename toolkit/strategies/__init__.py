@@ -5,13 +5,21 @@ from toolkit.strategies.base import Proposal, Strategy
 from toolkit.strategies.bsn import BudgetedSuperNetwork
 from toolkit.strategies.bsn_greedy import GreedyBudgetedSuperNetwork
 from toolkit.strategies.bsn_published import PublishedBudgetedSuperNetwork
+from toolkit.strategies.evolution import RegularisedEvolution
+from toolkit.strategies.gumbel_softmax import GumbelSoftmax
+from toolkit.strategies.hand_made import HandMade
+from toolkit.strategies.magnitude_pruning import MagnitudePruning
 from toolkit.strategies.uniform import Uniform
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "bsn": BudgetedSuperNetwork,
     "bsn-greedy": GreedyBudgetedSuperNetwork,
     "bsn-published": PublishedBudgetedSuperNetwork,
+    "evolution": RegularisedEvolution,
+    "gumbel-softmax": GumbelSoftmax,
+    "magnitude-pruning": MagnitudePruning,
     "uniform": Uniform,
+    "hand-made": HandMade,
 }
 
 __all__ = ["STRATEGIES", "Proposal", "Strategy", "find_strategy"]

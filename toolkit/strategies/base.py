@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from toolkit.costs import Price
 from toolkit.errors import BudgetTooSmall, MilliwiseError
 from toolkit.graph import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Judge = Callable[[Architecture], float]
+"""How often an architecture is right on the validation part, with the weights that were trained for all."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,12 @@ class Proposal:
     Attributes:
         architecture: live edges.
         decisions: every edge that was decided while sampling, kept or not (none where nothing was sampled).
+        gates: factors on what edges give, [], by name; their `grad` is that of the mean loss when it is told.
     """
 
     architecture: Architecture
     decisions: tuple[tuple[str, bool], ...] = ()
+    gates: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
 
 
 class Strategy(ABC):
@@ -33,7 +41,15 @@ class Strategy(ABC):
         price: the cost of an architecture.
         limit: what the chosen architecture may cost, in the unit of `price`.
         seed: of everything random.
+
+    Attributes:
+        of_examples: one architecture is asked for every example, which may join nothing; all edges are computed, and
+            those that an example lacks are masked. Else one for each of a few groups; absent edges are not computed.
+        training_share: of the time of a search; the rest goes to `refine`.
     """
+
+    of_examples = False
+    training_share = 1.0
 
     def __init__(self, price: Price, limit: float, seed: int = 0) -> None:
         if not 0 < limit < math.inf:
@@ -45,7 +61,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def ask(self, count: int) -> list[Proposal]:
-        """Architectures to train next, one for each group of examples."""
+        """Architectures to train next, one for each group of examples: `count`, or a single one for all of them."""
 
     def tell(self, proposals: Sequence[Proposal], losses: Sequence[float], done: float) -> None:
         """The mean loss of each proposal on its group, and the share of the training that is done (0 to 1).
@@ -53,9 +69,15 @@ class Strategy(ABC):
         Raises:
             MilliwiseError: a loss is not finite.
         """
-        for loss in losses:
-            if not math.isfinite(loss):
-                raise MilliwiseError(f"training diverged (loss {loss}): try another --seed")
+        require_finite(losses)
+
+    def refine(self, judge: Judge, done: Callable[[], float]) -> None:  # noqa: B027  (nothing is a good answer)
+        """After the training: search with what it made of the weights. Most strategies have nothing left to do.
+
+        Args:
+            judge: what an architecture is worth.
+            done: the share of the time for it that is over, to be asked before every judgement; at 1 it ends.
+        """
 
     @abstractmethod
     def candidates(self, count: int) -> list[Architecture]:
@@ -89,3 +111,14 @@ class Strategy(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
+
+
+def require_finite(losses: Sequence[float]) -> None:
+    """Refuse what only a training that went wrong gives.
+
+    Raises:
+        MilliwiseError: a loss is not finite.
+    """
+    for loss in losses:
+        if not math.isfinite(loss):
+            raise MilliwiseError(f"training diverged (loss {loss}): try another --seed")

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from toolkit.costs import Price, random_architecture
 from toolkit.graph import Architecture
-from toolkit.strategies.base import Proposal, Strategy
+from toolkit.strategies.base import Proposal, Strategy, require_finite
+from toolkit.strategies.fitting import filled, thinned
 from toolkit.strategies.sampling import Draws, EdgeSampler
 
 DISCONNECTED_MARGIN = 0.1
-COST_SAMPLES = 64
 SURE = 30.0  # log-odds beyond which nothing changes but rounding errors
 COOL = 0.8  # share of the learning after which nothing is tried for its own sake any more
 
@@ -48,6 +48,7 @@ class BudgetedSuperNetwork(Strategy):
         connected: draw only architectures that join source and sink, without dead ends; others cost the whole network
             plus a margin.
         temperature: weight of the entropy of what is drawn, as a share of λ where that is above 1; it falls to zero.
+        cost_samples: architectures whose cost a step asks for.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class BudgetedSuperNetwork(Strategy):
         learning_rate: float = 0.05,
         connected: bool = True,
         temperature: float = 0.3,
+        cost_samples: int = 64,
     ) -> None:
         super().__init__(price, limit, seed)
         self._cheapest = self.cheapest_within_limit()
         self._sampler = EdgeSampler(self.graph, connected)
         self._fixed_penalty = penalty is not None
         self._penalty = 1.0 if penalty is None else penalty
-        self._temperature = temperature
+        self._temperature, self._cost_samples = temperature, cost_samples
         self._warm_up = warm_up
         self._done = 0.0
         self._logits = torch.full((len(self._sampler.edges),), initial)
@@ -102,18 +104,15 @@ class BudgetedSuperNetwork(Strategy):
 
     def tell(self, proposals: Sequence[Proposal], losses: Sequence[float], done: float) -> None:
         """See `Strategy`: one step of REINFORCE on the log-odds and of dual ascent on λ."""
-        super().tell(proposals, losses, done)
-        self._done = done
+        self._hear(losses, done)
         if done < self._warm_up:
             return
-        priced = self._draw(COST_SAMPLES)
+        priced = self._draw(self._cost_samples)
         costs = torch.tensor([self._cost(architecture) for architecture in self._sampler.architectures(priced)])
         penalties = self._penalty * (costs / self.limit - 1).clamp(min=0)
         penalties += self._heat(done) * self._sampler.log_probabilities(self._logits, priced)
         self._optimizer.zero_grad()
-        self._logits.grad = self._score_gradient(priced, penalties) + self._score_gradient(
-            self._sampler.decisions(proposals), torch.tensor(losses)
-        )
+        self._logits.grad = self._score_gradient(priced, penalties) + self._gradient_of_loss(proposals, losses)
         self._optimizer.step()
         self._logits.clamp_(-SURE, SURE)
         if not self._fixed_penalty:
@@ -122,11 +121,11 @@ class BudgetedSuperNetwork(Strategy):
 
     def candidates(self, count: int) -> list[Architecture]:
         """See `Strategy`: the most probable architecture, the fullest in order of probability, then likely samples."""
+        probable = self.probabilities
         likely = self._repaired(self.likely)
         samples = {self._repaired(each) for each in self._sampler.architectures(self._draw(16 * count))}
-        probable = self.probabilities
         ranked = sorted(samples, key=lambda kept: (-_log_probability(probable, kept), sorted(kept)))
-        chosen = dict.fromkeys([likely, self._filled(likely), *ranked])
+        chosen = dict.fromkeys([likely, filled(self.price, self.limit, likely, probable), *ranked])
         return list(chosen)[:count]
 
     def facts(self) -> dict[str, Any]:
@@ -156,6 +155,10 @@ class BudgetedSuperNetwork(Strategy):
         version, internal, gauss = state["chance"]
         self._chance.setstate((version, tuple(internal), gauss))
 
+    def _hear(self, losses: Sequence[float], done: float) -> None:
+        require_finite(losses)
+        self._done = done
+
     def _untaught(self) -> Architecture:
         """What trains before probabilities are learnt."""
         return random_architecture(self.graph, self._chance, self._chance.random())
@@ -177,6 +180,9 @@ class BudgetedSuperNetwork(Strategy):
             return self._disconnected_cost
         return self.price(architecture)
 
+    def _gradient_of_loss(self, proposals: Sequence[Proposal], losses: Sequence[float]) -> Tensor:
+        return self._score_gradient(self._sampler.decisions(proposals), torch.tensor(losses))
+
     def _score_gradient(self, draws: Draws, values: Tensor) -> Tensor:
         """REINFORCE: the mean of (value − baseline) · ∇ log P, the baseline being the mean of the others' values."""
         if len(values) < 2:
@@ -186,21 +192,7 @@ class BudgetedSuperNetwork(Strategy):
 
     def _repaired(self, kept: Architecture) -> Architecture:
         """The live edges, less the least probable ones until the limit is kept; the cheapest path if none is left."""
-        live = self.graph.live(kept)
-        probabilities = self.probabilities
-        while live and self._cost(live) > self.limit:
-            shorter = (self.graph.live(live - {name}) for name in sorted(live, key=lambda name: probabilities[name]))
-            live = next((rest for rest in shorter if rest), frozenset())
-        return live or self._cheapest
-
-    def _filled(self, kept: Architecture) -> Architecture:
-        """With more edges, the most probable first, as long as the limit is kept."""
-        probabilities = self.probabilities
-        for name in sorted(probabilities.keys() - kept, key=lambda name: (-probabilities[name], name)):
-            fuller = self.graph.live(kept | {name})
-            if self._cost(fuller) <= self.limit:
-                kept = fuller
-        return kept
+        return thinned(self.price, self.limit, kept, self.probabilities) or self._cheapest
 
 
 def _log_probability(probabilities: Mapping[str, float], kept: Architecture) -> float:

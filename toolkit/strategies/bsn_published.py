@@ -1,18 +1,21 @@
 """Budgeted Super Networks as Véniat and Denoyer published them, to compare with.
 
-The whole network warms up; then every log-odds starts from 3 and follows plain gradient descent, under a penalty that
-stays, by as many samples as a batch has examples. A sample that joins nothing costs as much as the whole network: the
-released code bills nothing, and drops every edge where the loss does not object. Loss is known of fewer samples, one
-for every group of examples, and only of those that join something.
+The whole network warms up; then every log-odds starts from 3 and follows plain gradient descent by REINFORCE, by one
+architecture for every example of a batch, under a penalty that stays; their mean is the baseline, and their gradients
+are summed. An architecture that joins nothing costs as much as the whole network: the released code bills nothing,
+and drops every edge where the loss does not object.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from toolkit.costs import Price
 from toolkit.graph import Architecture
-from toolkit.strategies.bsn import COST_SAMPLES, BudgetedSuperNetwork
+from toolkit.strategies.base import Proposal
+from toolkit.strategies.bsn import SURE, BudgetedSuperNetwork
 
 RATE = 1e-3  # of log-odds, for gradients that are summed over a batch
 WARM_UP = 50 / 350  # epochs
@@ -20,6 +23,8 @@ WARM_UP = 50 / 350  # epochs
 
 class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
     """See the module, and for all arguments `BudgetedSuperNetwork`."""
+
+    of_examples = True
 
     def __init__(
         self,
@@ -31,8 +36,27 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
         learning_rate: float = RATE,
     ) -> None:
         super().__init__(price, limit, seed, penalty, warm_up, initial=3.0, connected=False, temperature=0.0)
-        self._optimizer = torch.optim.SGD([self._logits], lr=learning_rate * COST_SAMPLES)
+        self._optimizer = torch.optim.SGD([self._logits], lr=learning_rate)
         self._disconnected_cost = price(self.graph.full)
+
+    def ask(self, count: int) -> list[Proposal]:
+        """See `Strategy`."""
+        if self._done < self._warm_up:
+            return [Proposal(self._untaught())] * count
+        return self._sampler.proposals(self._draw(count))
+
+    def tell(self, proposals: Sequence[Proposal], losses: Sequence[float], done: float) -> None:
+        """See `Strategy`: one step of REINFORCE on the log-odds."""
+        self._hear(losses, done)
+        draws = self._sampler.decisions(proposals)
+        if done < self._warm_up or not draws.decided.any():  # these were asked for before the warm-up was over
+            return
+        costs = torch.tensor([self._cost(proposal.architecture) for proposal in proposals])
+        objective = torch.tensor(losses) + self._penalty * (costs / self.limit - 1).clamp(min=0)
+        self._optimizer.zero_grad()
+        self._logits.grad = (objective - objective.mean()) @ self._sampler.scores(self._logits, draws)
+        self._optimizer.step()
+        self._logits.clamp_(-SURE, SURE)
 
     def _untaught(self) -> Architecture:
         return self.graph.live(self.graph.full)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from toolkit.costs import Price, random_architecture
 from toolkit.graph import Architecture
 from toolkit.strategies.base import Proposal, Strategy
-
-TRIES = 50
+from toolkit.strategies.fitting import thinned
 
 
 class Uniform(Strategy):
-    """Draws architectures that fit; what is told about them is not used."""
+    """Draws architectures, and leaves out edges by chance until they fit; what is told about them is not used."""
 
     def __init__(self, price: Price, limit: float, seed: int = 0) -> None:
         super().__init__(price, limit, seed)
@@ -21,7 +21,7 @@ class Uniform(Strategy):
         self._cheapest = self.cheapest_within_limit()
 
     def ask(self, count: int) -> list[Proposal]:
-        """See `Strategy`. When fifty draws exceed the limit, the cheapest path is proposed."""
+        """See `Strategy`."""
         return [Proposal(self._draw()) for _ in range(count)]
 
     def candidates(self, count: int) -> list[Architecture]:
@@ -40,8 +40,10 @@ class Uniform(Strategy):
         self._chance.setstate((version, tuple(internal), gauss))
 
     def _draw(self) -> Architecture:
-        for _ in range(TRIES):
-            kept = random_architecture(self.graph, self._chance, self._chance.random())
-            if self.price(kept) <= self.limit:
-                return kept
-        return self._cheapest
+        return self._within(random_architecture(self.graph, self._chance, self._chance.random()))
+
+    def _within(self, kept: Iterable[str]) -> Architecture:
+        """What is left of it within the limit: the cheapest path if nothing is."""
+        kept = self.graph.live(kept)
+        worth = {name: self._chance.random() for name in sorted(kept)}
+        return thinned(self.price, self.limit, kept, worth) or self._cheapest
