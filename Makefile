@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/milliwise demo -o demo-output $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

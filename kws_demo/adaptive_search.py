@@ -29,6 +29,7 @@ from profilers.target import parse_target
 from toolkit.adaptive import AdaptiveNetwork, of_every_mode
 from toolkit.budget import AVERAGED, Budget, show
 from toolkit.controller_training import ControllerTraining
+from toolkit.costs import ACCOUNTING
 from toolkit.errors import BudgetTooSmall, MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import read_json, write_json
@@ -228,6 +229,7 @@ class _AdaptiveRun(Stages):
             "seed": self.settings.seed,
             "strategy": self.settings.strategy,
             "budget": str(self.budget),
+            "accounting": ACCOUNTING,
             "arguments": asdict(self.settings),
             "data": self.data.description,
             "penalty": self.training.penalty,

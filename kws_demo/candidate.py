@@ -28,6 +28,8 @@ class Candidate:
         fine_tuned_accuracy, fine_tuned_error: after training alone, with its standard error.
         silence_heard: whether, after that, digital silence is `_silence_` from the first hop on.
         check: the whole measurement.
+        predicted_makespan_ms, measured_makespan_ms, measured_makespan_upper_ms: for a budget of that, when workers
+            share the edges; else None.
     """
 
     kept: list[str]
@@ -42,6 +44,19 @@ class Candidate:
     silence_heard: bool | None = None
     chosen: bool = False
     check: dict[str, Any] = field(default_factory=dict)
+    predicted_makespan_ms: float | None = None
+    measured_makespan_ms: float | None = None
+    measured_makespan_upper_ms: float | None = None
+
+    @property
+    def asked_ms(self) -> float:
+        """What a budget of time is likely to be held against, as predicted."""
+        return self.predicted_upper_ms if self.predicted_makespan_ms is None else self.predicted_makespan_ms
+
+    @property
+    def found_ms(self) -> float | None:
+        """What a budget of time was held against, as measured; None until it was."""
+        return self.measured_upper_ms if self.predicted_makespan_ms is None else self.measured_makespan_upper_ms
 
     def facts(self) -> dict[str, Any]:
         """As JSON, without the whole measurement."""
@@ -49,13 +64,13 @@ class Candidate:
 
     def merit(self) -> tuple[bool, float, float]:
         """Higher is better: silence heard as such, then accuracy after fine-tuning, then speed."""
-        speed = -(self.measured_upper_ms or self.predicted_ms)
+        speed = -(self.found_ms or self.predicted_makespan_ms or self.predicted_ms)
         return bool(self.silence_heard), self.fine_tuned_accuracy or 0.0, speed
 
 
 def prediction_error(candidates: Iterable[Candidate]) -> float:
     """By which factor measured candidates came out above their predictions (their median); 1 if they did not."""
-    ratios = [each.measured_upper_ms / each.predicted_upper_ms for each in candidates if each.measured_upper_ms]
+    ratios = [each.found_ms / each.asked_ms for each in candidates if each.found_ms]
     return max(1.0, statistics.median(ratios)) if ratios else 1.0
 
 
@@ -68,10 +83,10 @@ def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate 
     candidates = list(candidates)
     error = prediction_error(candidates)
     waiting = [each for each in candidates if each.fits is None]
-    hopeful = [each for each in waiting if error == 1.0 or each.predicted_upper_ms * error <= limit]
+    hopeful = [each for each in waiting if error == 1.0 or each.asked_ms * error <= limit]
     best = max((each.accuracy for each in hopeful), default=0.0)
     close = [each for each in hopeful if each.accuracy >= best - ABOUT_AS_ACCURATE]
-    return max(close, key=lambda each: each.predicted_upper_ms, default=None)
+    return max(close, key=lambda each: each.asked_ms, default=None)
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
@@ -102,6 +117,7 @@ def _checked(candidate: Candidate) -> Candidate:
     """
     numbers = ["predicted_ms", "predicted_upper_ms", "accuracy"]
     measured = ["measured_p95_ms", "measured_upper_ms", "fine_tuned_accuracy", "fine_tuned_error"]
+    measured += [f"{name}_ms" for name in ("predicted_makespan", "measured_makespan", "measured_makespan_upper")]
     for name, kinds in (
         *((name, (int, float)) for name in numbers),
         *((name, (int, float, type(None))) for name in measured),

@@ -120,7 +120,7 @@ def search(
         return
     run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
     measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
-    timed = Budget.parse(run["budget"]).metric == "latency_ms"
+    timed = Budget.parse(run["budget"]).timed
     kept = None if timed and not measured else bool(chosen["fits"])
     said = {None: "not measured: check it on the device", True: "kept", False: "NOT kept"}[kept]
     result = {
@@ -128,6 +128,8 @@ def search(
         "strategy": run["strategy"],
         "predicted_ms": run["predicted_ms"],
         "measured_p95_ms": measured.get("p95_ms"),
+        "measured_makespan_ms": measured.get("makespan_ms"),
+        "accounting": run["accounting"],
         "budget_kept": kept,
         "accuracy": run["accuracy"]["test"],
         "accuracy_error": run["accuracy"]["test_error"],
@@ -140,7 +142,7 @@ def search(
         as_json,
         result,
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
-        f"{said}; right for {100 * result['accuracy']:.1f} % "
+        f"billed on {run['accounting']}, {said}; right for {100 * result['accuracy']:.1f} % "
         f"(± {100 * result['accuracy_error']:.1f}) of the test {_things(run)}. {_next(run, output)}",
     )
     context.exit(0 if kept else 1)
@@ -185,6 +187,7 @@ def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, 
         "live_edges": run["kept"],
         "modes": run["modes"],
         "prices": run.get("prices"),
+        "accounting": run["accounting"],
         "streams": streams,
         "pareto": [],
         "seconds": run["seconds"],
@@ -195,7 +198,8 @@ def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, 
         as_json,
         result,
         f"{output}: {show(budget.metric, spent)} a hop on average ({show(budget.metric, dearest)} at most) for "
-        f"{budget}, {'kept' if kept else 'NOT kept'}; right for {100 * result['accuracy']:.1f} % (± "
+        f"{budget}, billed on {run['accounting']}, {'kept' if kept else 'NOT kept'}; "
+        f"right for {100 * result['accuracy']:.1f} % (± "
         f"{100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
     )
     context.exit(0 if kept else 1)

@@ -106,7 +106,10 @@ def _check_arguments(folder: Path, data: str, budget: str | None, recordings: Pa
     """Refuse what would fail only after minutes of measuring and training."""
     words = parse_spec(data).words  # none yet when a folder tells them
     if budget is not None:
-        Budget.parse(budget).require_fixed()
+        asked = Budget.parse(budget)
+        asked.require_fixed()
+        if asked.metric == "makespan_ms":
+            raise MilliwiseError(f"the demo measures no workers, as {asked} needs: give a budget such as '1 ms'")
     if recordings is not None:
         _recordings_of(recordings, words)
     require_writable(folder / "profile.json")

@@ -1,4 +1,4 @@
-"""Measure on the target whether an architecture keeps the budget; its weights do not matter for that."""
+"""Predict and measure what an architecture costs, and whether it keeps the budget; its weights do not matter."""
 
 from __future__ import annotations
 
@@ -6,11 +6,36 @@ from exporters.onnx import to_onnx, with_properties
 from kws_demo.candidate import Candidate
 from profilers.bundle import BundleTarget
 from profilers.check import check_budget
+from profilers.makespan_check import check_makespan
 from profilers.target import Target
 from toolkit.budget import Budget
 from toolkit.costs import Price
+from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
 from toolkit.supernet import SuperNetwork
+
+
+def predicted_candidate(
+    kept: Architecture, accuracy: float, budget: Budget, price: Price, profile: DeviceProfile, bound: bool = False
+) -> Candidate:
+    """An architecture with what the profile predicts of it.
+
+    Args:
+        accuracy: with the shared weights of the super-network.
+        bound: predict latency at the bound that the profile calibrated, if it has one.
+    """
+    statistic, known = budget.statistic or "p95", profile.latency.bound is not None
+    predicted_ms = profile.paced_ms(price.graph, kept, statistic)
+    upper_ms = profile.paced_ms(price.graph, kept, f"{statistic}_upper", bound=bound and known)
+    makespan_ms = price(kept) if budget.metric == "makespan_ms" else None
+    return Candidate(sorted(kept), predicted_ms, upper_ms, accuracy, predicted_makespan_ms=makespan_ms)
+
+
+def excess(candidate: Candidate, budget: Budget, price: Price) -> tuple[bool, float]:
+    """The lower the better: measured before predicted, then the cost, in the budget's unit."""
+    if not budget.timed:
+        return False, price(candidate.kept)
+    return candidate.found_ms is None, candidate.found_ms or candidate.asked_ms
 
 
 def measure_candidate(
@@ -26,17 +51,24 @@ def measure_candidate(
 ) -> None:
     """Write into a candidate what its exported `network` costs on the target; what is only counted is not measured.
 
+    For a makespan it is not exported as a whole: the workers that the budget names really share its edges.
     Nor is anything on a device that is carried by hand: there the prediction, with its upper bound, has to do.
 
     Args:
         shape: of one call, batch of one included.
         calls: in the measurement.
     """
-    if budget.metric != "latency_ms":
+    if not budget.timed:
         candidate.fits = price(candidate.kept) <= budget.limit
         return
     if isinstance(target, BundleTarget):
-        candidate.fits = candidate.predicted_upper_ms <= budget.limit
+        candidate.fits = candidate.asked_ms <= budget.limit
+        return
+    if budget.metric == "makespan_ms":
+        shared = check_makespan(network, shape, price.graph, budget, profile, target, title=title)
+        candidate.measured_makespan_ms = shared.makespan_ms
+        candidate.measured_makespan_upper_ms = shared.makespan_upper_ms
+        candidate.fits, candidate.check = shared.kept, shared.facts()
         return
     found = check_budget(
         with_properties(to_onnx(network, shape), {}),

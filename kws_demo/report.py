@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from kws_demo import report_architecture as architecture
 from kws_demo import report_header as header
 from kws_demo import report_tables as tables
+from kws_demo.drawings import adaptive, latency, network, training
 from kws_demo.drawings import budget as budget_drawings
-from kws_demo.drawings import latency, network, training
 from kws_demo.drawings import stream as stream_drawing
 from kws_demo.drawings.svg import FULL, HALF, plain
 from kws_demo.drawings.values import UNMEASURED, at, number, show_ms, show_share, texts
+from kws_demo.report_search import Facts, Search
 from kws_demo.report_style import style_sheet
-from toolkit.budget import Budget
-from toolkit.errors import MilliwiseError
+from toolkit.budget import TIMED
 from toolkit.files import write_bytes
-from toolkit.graph import Architecture, Graph
 from toolkit.profile import DeviceProfile
-from toolkit.spaces import built_in
+from toolkit.spaces import Space
 
-Facts = Mapping[str, Any]
 # Should a text ever slip past the escaping, the browser still neither runs nor fetches anything.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+ADAPTIVE = (
+    "This listener chooses its network anew at every hop: it has modes, which cost as much as is said here, and no "
+    "candidates. So no single architecture is drawn by its cost; milliwise bench adaptive draws what its choices bring."
+)
 CONTENTS = {
     "asked": "Budget",
     "stream": "Listening",
     "pareto": "Candidates",
     "network": "Network",
+    "architecture": "Architecture",
     "held-out": "Prediction",
     "milliseconds": "Milliseconds",
     "training": "Training",
@@ -42,7 +44,13 @@ CONTENTS = {
 
 
 def write_report(
-    path: Path, *, profile: DeviceProfile, run: Facts, log: Sequence[Facts], stream: Facts | None = None
+    path: Path,
+    *,
+    profile: DeviceProfile,
+    run: Facts,
+    log: Sequence[Facts],
+    stream: Facts | None = None,
+    space: Space | None = None,
 ) -> None:
     """Write the page.
 
@@ -54,76 +62,48 @@ def write_report(
         stream: what the exported file heard in a recording: wav, seconds, hop_ms, labels, scores (a row per hop),
             level (0-1, evenly over the recording), detections and truth (keyword, start_s), threshold, ms_per_second,
             p99_ms; and window_ms, where a score judges another stretch than a second.
+        space: of the run, where it is the user's own.
 
     Raises:
         MilliwiseError: the file cannot be written.
     """
-    write_bytes(path, page(profile, run, log, stream).encode("utf-8", "replace"))
+    write_bytes(path, page(profile, run, log, stream, space).encode("utf-8", "replace"))
 
 
-def page(profile: DeviceProfile, run: Facts, log: Sequence[Facts], stream: Facts | None) -> str:
+def page(
+    profile: DeviceProfile, run: Facts, log: Sequence[Facts], stream: Facts | None, space: Space | None = None
+) -> str:
     """The whole page as HTML."""
-    search = _Search.read(profile, run)
-    links = " ".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in CONTENTS.items())
+    search = Search.read(profile, run, space)
+    left_out = {"stream"} if search.sees or stream is None else set()
+    left_out |= {"network"} if search.sees or search.adaptive else set()
+    links = " ".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in CONTENTS.items() if anchor not in left_out)
     return "".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f"<title>{header.title(run, search.statistic)}</title><style>{style_sheet()}</style></head><body><main>",
-            header.verdict(profile, run, search.statistic),
-            header.tiles(profile, run),
+            header.verdict(profile, run, search.statistic, search.sees),
+            header.tiles(profile, run, search.sees),
             f"<nav>{links}</nav>",
             _budget_section(search),
-            _stream_section(stream),
+            "" if "stream" in left_out else _stream_section(stream),
             _pareto_section(search),
-            _network_section(search),
+            "" if "network" in left_out else _network_section(search),
+            _architecture_section(search),
             _pair(_held_out_section(profile), _milliseconds_section(search)),
             _training_section(log, search),
-            _pair(_confusion_section(run), _section("seconds", "Where the time went", "", tables.seconds(run))),
+            _pair(_confusion_section(search), _section("seconds", "Where the time went", "", tables.seconds(run))),
             _pair(
                 _section("device", "The device", "", tables.device(profile)),
                 _section("run", "The run", "", tables.about(run)),
             ),
-            _section("use", "Use it", "", tables.usage(run)),
+            _section("use", "Use it", "", tables.usage(run, search.sees)),
             "<footer>Made by milliwise. Every figure is of this run; a missing one is said to be missing.</footer>",
             "</main></body></html>\n",
         ]
     )
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What several sections need: the graph is None where the run's space is not known here as it was then."""
-
-    profile: DeviceProfile
-    run: Facts
-    graph: Graph | None
-    live: Architecture
-    limit_ms: float | None
-    statistic: str
-
-    @classmethod
-    def read(cls, profile: DeviceProfile, run: Facts) -> _Search:
-        graph, kept = _graph(profile, run), texts(run, "kept")
-        live = graph.live(kept) if graph and graph.full.issuperset(kept) else frozenset()
-        try:
-            budget = Budget.parse(str(run.get("budget")))
-        except MilliwiseError:
-            return cls(profile, run, graph, live, None, "p95")
-        limit_ms = budget.limit if budget.metric == "latency_ms" else None
-        return cls(profile, run, graph, live, limit_ms, budget.statistic or "p95")
-
-
-def _graph(profile: DeviceProfile, run: Facts) -> Graph | None:
-    try:
-        space = built_in(str(run.get("space") or profile.space))
-        if space is None:
-            return None
-        graph = space.build(max(1, len(texts(run, "labels"))), profile.hop_ms).graph
-    except MilliwiseError:  # no hop of this space
-        return None
-    return graph if graph.digest() == profile.digest else None
 
 
 def _section(anchor: str, heading: str, lead: str, body: str | None) -> str:
@@ -138,11 +118,13 @@ def _pair(*parts: str) -> str:
     return f'<div class="pair">{"".join(parts)}</div>'
 
 
-def _budget_section(search: _Search) -> str:
+def _budget_section(search: Search) -> str:
     lead = (
         "Measured means the whole exported file, front-end included, called once per hop in fresh processes. "
         "The budget is kept when even the upper 95 % confidence bound (the whisker) is below the limit."
     )
+    if search.adaptive or (search.budget and search.limit_ms is None):
+        return _section("asked", "Asked against found", "", f"<p>{header.found(search.run, search.statistic)}.</p>")
     drawing = budget_drawings.asked_against_measured(search.run, search.limit_ms, search.statistic)
     return _section("asked", "Asked against measured", lead, drawing)
 
@@ -170,16 +152,27 @@ def _stream_section(stream: Facts | None) -> str:
     return _section("stream", heading, lead, f"<figure>{stream_drawing.timeline(heard)}{caption}</figure>")
 
 
-def _pareto_section(search: _Search) -> str:
+def _pareto_section(search: Search) -> str:
+    heading = "What could have been chosen"
+    if search.adaptive:
+        modes = at(search.run, "modes", "named_ms")
+        named = modes.items() if isinstance(modes, Mapping) else ()
+        return _section(
+            "pareto", heading, ADAPTIVE, tables.table((str(n), show_ms(number(modes, n))) for n, _ in named)
+        )
     lead = (
         "A hollow dot is a candidate as the search saw it: cost predicted from the profile, accuracy with the shared "
         "weights. The most promising were measured on the device and, if they kept the budget, fine-tuned: a line "
         "leads to where each of them came out."
     )
-    return _section("pareto", "What could have been chosen", lead, budget_drawings.pareto(search.run, search.limit_ms))
+    if search.metric not in TIMED:
+        lead = "A hollow dot is a candidate with the shared weights; a line leads to where fine-tuning brought it. "
+        lead += architecture.BILLED
+    drawing = budget_drawings.pareto({"pareto": search.candidates()}, search.limit, search.metric)
+    return _section("pareto", heading, lead, drawing)
 
 
-def _network_section(search: _Search) -> str:
+def _network_section(search: Search) -> str:
     heading, graph = "The chosen network in its super-network", search.graph
     if graph is None:
         return _section("network", heading, "", None)
@@ -189,6 +182,15 @@ def _network_section(search: _Search) -> str:
         "device."
     )
     return _section("network", heading, lead, network.network(graph, search.live, search.profile.edges))
+
+
+def _architecture_section(search: Search) -> str:
+    heading = "The architecture by its cost"
+    if search.graph is None or not search.live or search.adaptive:
+        why = "Its edges are chosen anew at every hop." if search.adaptive else None
+        return _section("architecture", heading, "", why and f"<p>{why}</p>")
+    found = architecture.views(search.graph, search.live, search.profile)
+    return _section("architecture", heading, architecture.LEAD, architecture.figures(found))
 
 
 def _held_out_section(profile: DeviceProfile) -> str:
@@ -203,7 +205,7 @@ def _held_out_section(profile: DeviceProfile) -> str:
     return _section("held-out", "Predicted against measured", lead, latency.held_out(profile))
 
 
-def _milliseconds_section(search: _Search) -> str:
+def _milliseconds_section(search: Search) -> str:
     lead = (
         "The predicted cost of the chosen network, part by part. The last part is what a call costs more when the "
         "device rests between hops."
@@ -212,29 +214,37 @@ def _milliseconds_section(search: _Search) -> str:
     return _section("milliseconds", "Where the milliseconds go", lead, drawing)
 
 
-def _training_section(log: Sequence[Facts], search: _Search) -> str:
+def _training_section(log: Sequence[Facts], search: Search) -> str:
     lead = (
         "Loss on the training data: first of sub-networks of the super-network, then of the extracted candidates, "
         "fine-tuned one by one."
     )
-    rows = [row for row in log if isinstance(row, Mapping)]
-    stages = list(dict.fromkeys(str(row.get("stage")) for row in rows if number(row, "loss") is not None))
-    groups = (stages[:1], stages[1:])
-    width = HALF if len(stages) > 1 else FULL
-    curves = [training.losses([row for row in rows if str(row.get("stage")) in group], width) for group in groups]
+    told = [row for row in log if isinstance(row, Mapping)]
+    stages = list(dict.fromkeys(str(row.get("stage")) for row in told if number(row, "loss") is not None))
+    learnt = training.learning(told, search.limit, search.form)  # which has the loss of the first
+    groups = [group for group in ([] if learnt else stages[:1], stages[1:]) if group]
+    width = HALF if len(groups) > 1 else FULL
+    curves = [training.losses([row for row in told if str(row.get("stage")) in group], width) for group in groups]
     body = "".join(f"<figure>{curve}</figure>" for curve in curves if curve)
-    body = _pair(body) if len(stages) > 1 else body
+    body = _pair(body) if len(groups) > 1 else body
+    by_label = adaptive.cost_by_label(told, texts(search.run, "labels"))
+    body = (
+        (f"<figure>{learnt}</figure>" if learnt else "") + body + (f"<figure>{by_label}</figure>" if by_label else "")
+    )
     order = [edge.name for edge in search.graph.ordered] if search.graph else []
-    if heat := training.probabilities(rows, order, search.live):
-        told = (
+    if heat := training.probabilities(told, order, search.live):
+        explained = (
             "The search learns with which probability each edge should be there. Names in bold are the edges of the "
             "chosen network."
         )
-        body += f'<p class="lead">{told}</p><figure>{heat}</figure>'
+        body += f'<p class="lead">{explained}</p><figure>{heat}</figure>'
     return _section("training", "How it was trained", lead, body)
 
 
-def _confusion_section(run: Facts) -> str:
+def _confusion_section(search: Search) -> str:
     lead = "Test clips: what was said is a row, what was heard a column; a good listener has a green diagonal."
-    drawing = training.confusion(texts(run, "labels"), at(run, "accuracy", "confusion"))
+    names = ("said", "heard")
+    if search.sees:
+        lead, names = "Test images: what they show is a row, what they were taken for a column.", ("shown", "taken for")
+    drawing = training.confusion(texts(search.run, "labels"), at(search.run, "accuracy", "confusion"), *names)
     return _section("confusion", "What it confuses", lead, drawing)

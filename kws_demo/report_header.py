@@ -14,6 +14,7 @@ from toolkit.profile import DeviceProfile
 
 Facts = Mapping[str, Any]
 VERDICTS = {True: ("kept", "kept"), False: ("exceeded", "exceeded"), None: ("", "not decided")}  # style, word
+OF_LISTENERS = ("Between the words", "Load of a core")  # tiles
 NOISY = "The machine was busy while this was measured: the figures may be too high. Measure again when it rests."
 
 
@@ -23,34 +24,43 @@ def title(run: Facts, statistic: str) -> str:
     return f"milliwise: asked {plain(run.get('budget') or 'nothing', 40)}, measured {measured}"
 
 
-def verdict(profile: DeviceProfile, run: Facts, statistic: str) -> str:
+def verdict(profile: DeviceProfile, run: Facts, statistic: str, sees: bool = False) -> str:
     """What was asked, what was measured (or counted, if the budget is not of time), and whether that keeps it."""
     style, word = VERDICTS[_is_kept(run)]
     device = plain(profile.fingerprint.get("cpu_model") or "this device", 80)
-    headline = f"Asked {plain(run.get('budget') or 'nothing', 40)}, {_found(run, statistic)}"
+    headline = found(run, statistic)
+    kind, does, parts = ("keyword listener", "listens for", "clips")
     words = plain(", ".join(filter(is_keyword, texts(run, "labels"))) or "words", 160)
+    if sees:
+        kind, does, parts = ("network that sees", "tells apart", "images")
+        words = plain(", ".join(texts(run, "labels")) or "images", 160)
     right = show_share(number(run, "accuracy", "test"))
     noisy = f"<p>{NOISY}</p>" if at(run, "measured", "noisy") is True else ""
     return (
-        f'<header class="verdict {style}"><p class="eyebrow">milliwise · a keyword listener for {device}</p>'
+        f'<header class="verdict {style}"><p class="eyebrow">milliwise · a {kind} for {device}</p>'
         f"<h1>{headline.replace(' ms', '&nbsp;ms')}: <b>{word}</b></h1>"
-        f"<p>It listens for {words}. Right on test clips that it was not trained on: {right}.</p>{noisy}</header>"
+        f"<p>It {does} {words}. Right on test {parts} that it was not trained on: {right}.</p>{noisy}</header>"
     )
 
 
-def tiles(profile: DeviceProfile, run: Facts) -> str:
+def tiles(profile: DeviceProfile, run: Facts, sees: bool = False) -> str:
     """Accuracy, time, size and device at a glance."""
     accuracy, measured = at(run, "accuracy"), at(run, "measured")
     clips, calls = number(accuracy, "test_clips"), number(measured, "calls")
     name = PurePosixPath(str(at(run, "model", "file") or "not exported")).name
+    parts = "images" if sees else "clips"
     shown = (
         (
-            "Accuracy on test clips",
+            f"Accuracy on test {parts}",
             show_share(number(accuracy, "test"), number(accuracy, "test_error")),
-            "" if clips is None else f"{clips:g} clips",
+            "" if clips is None else f"{clips:g} {parts}",
         ),
         ("Between the words", show_share(number(accuracy, "between_words")), "leaving unknown and silence out"),
-        ("A typical hop", show_ms(number(measured, "p50_ms")), "" if calls is None else f"p50 of {calls:g} calls"),
+        (
+            "A typical call" if sees else "A typical hop",
+            show_ms(number(measured, "p50_ms")),
+            "" if calls is None else f"p50 of {calls:g} calls",
+        ),
         ("Load of a core", _load(run), "a hop at a time, in real time"),
         ("One file", show_bytes(number(run, "model", "bytes")), plain(name, 60)),
         ("Device", f"{profile.threads} thread{'s' * (profile.threads != 1)}", plain(profile.target, 60)),
@@ -61,6 +71,7 @@ def tiles(profile: DeviceProfile, run: Facts) -> str:
             *(
                 f'<div class="tile"><span>{n}</span><strong>{v}</strong><small>{more}</small></div>'
                 for n, v, more in shown
+                if not (sees and n in OF_LISTENERS)
             ),
             "</div>",
         ]
@@ -74,8 +85,16 @@ def _is_kept(run: Facts) -> bool | None:
     return kept if isinstance(kept, bool) else None
 
 
+def found(run: Facts, statistic: str) -> str:
+    """What was asked, and what was measured, counted, or found on streams."""
+    return f"Asked {plain(run.get('budget') or 'nothing', 40)}, {_found(run, statistic)}"
+
+
 def _found(run: Facts, statistic: str) -> str:
     measured, upper = number(run, "measured", f"{statistic}_ms"), upper_ms(run, statistic, statistic)
+    mean = number(run, "streams", "mean_ms")
+    if measured is None and statistic == "mean" and mean is not None:
+        return f"predicted over streams of test clips {show_ms(mean)}"
     if measured is None:
         return f"counted {plain(run['cost'], 40)}" if run.get("cost") else UNMEASURED
     bound = "" if upper is None else f" (upper bound {show_ms(upper)})"

@@ -6,13 +6,15 @@ LIGHT = """
 --paper:#f6f6f3;--card:#fff;--ink:#1b1f24;--muted:#5b646e;--faint:#8d969f;--line:#e3e5e8;--absent:#d5dade;
 --accent:#0b62c4;--good:#14743a;--bad:#c03a1c;--good-wash:#e4f4e9;--bad-wash:#fbe9e4;--wait-wash:#eef0f2;
 --s0:#0b62c4;--s1:#d9480f;--s2:#2b8a3e;--s3:#9c36b5;--s4:#a67c00;--s5:#0c8599;--s6:#c2255c;--s7:#5f3dc4;
---h0:#e8b13a;--h1:#e98f2c;--h2:#de6628;--h3:#c43d2e;--h4:#94193a
+--h0:#e8b13a;--h1:#e98f2c;--h2:#de6628;--h3:#c43d2e;--h4:#94193a;
+--t0:#482878;--t1:#3f4889;--t2:#32648e;--t3:#277f8e;--t4:#1f9a8a;--t5:#3fb073;--t6:#7cc24f;--t7:#b9cc33
 """
 DARK = """
 --paper:#121518;--card:#1a1e22;--ink:#e9ecef;--muted:#a3adb7;--faint:#6c767f;--line:#2b3137;--absent:#414a52;
 --accent:#5aa7ff;--good:#5ecb84;--bad:#ff8a66;--good-wash:#153322;--bad-wash:#3d1f17;--wait-wash:#23282d;
 --s0:#5aa7ff;--s1:#ff9248;--s2:#69db7c;--s3:#da77f2;--s4:#fcc419;--s5:#3bc9db;--s6:#ff78a6;--s7:#a18cff;
---h0:#ffe08a;--h1:#ffbf5e;--h2:#ff9451;--h3:#ff6a5e;--h4:#ff4d8d
+--h0:#ffe08a;--h1:#ffbf5e;--h2:#ff9451;--h3:#ff6a5e;--h4:#ff4d8d;
+--t0:#6a4fb0;--t1:#5b68bf;--t2:#4d80c4;--t3:#3f9ac6;--t4:#38b3b5;--t5:#58cb8c;--t6:#9bdd60;--t7:#dcea4a
 """
 PAGE = """
 *{box-sizing:border-box}
@@ -91,15 +93,12 @@ text{fill:var(--ink)}
 .idle{fill:var(--faint)}
 .total{fill:var(--ink)}
 .absent{fill:none;stroke:var(--absent);stroke-width:1.2}
+.absent.faint{stroke-width:1}
 .live{fill:none;stroke-linecap:round}
-.heat0{stroke:var(--h0)}
-.heat1{stroke:var(--h1)}
-.heat2{stroke:var(--h2)}
-.heat3{stroke:var(--h3)}
-.heat4{stroke:var(--h4)}
 .node{fill:var(--card);stroke:var(--absent)}
 .node.used{stroke:var(--ink);stroke-width:1.6}
 text.used{fill:var(--ink);font-weight:600}
+.inside{font-size:10.5px;fill:var(--ink)}
 text.unused{fill:var(--faint);font-weight:400}
 .edge-name{font-size:11px}
 .edge-name.halo{stroke-width:5px}
@@ -118,11 +117,23 @@ text.unused{fill:var(--faint);font-weight:400}
 """
 
 
-def style_sheet() -> str:
-    """The whole of it, for a style element."""
+def drawing_rules() -> str:
+    """What concerns drawings alone, without the colours."""
     series = "".join(
         f".series{index}{{fill:var(--s{index});stroke:var(--s{index})}}.score.series{index}{{fill:none}}rect.series{index},circle.series{index}{{stroke:none}}"
         for index in range(8)
     )
+    heats = "".join(f".heat{index}{{stroke:var(--h{index})}}" for index in range(5))
+    times = "".join(f".time{index}{{stroke:var(--t{index})}}" for index in range(8))
+    arrows = "".join(
+        f".arrow.{name}{index}{{fill:var(--{name[0]}{index});stroke:none}}"
+        for name, count in (("heat", 5), ("time", 8))
+        for index in range(count)
+    )
+    return f"{DRAWING}{heats}{times}{arrows}{series}".replace("\n", "")
+
+
+def style_sheet() -> str:
+    """The whole of it, for a style element."""
     dark = f"@media(prefers-color-scheme:dark){{:root{{color-scheme:dark;{DARK}}}}}"
-    return f":root{{color-scheme:light;{LIGHT}}}{dark}{PAGE}{DRAWING}{series}".replace("\n", "")
+    return f":root{{color-scheme:light;{LIGHT}}}{dark}{PAGE}".replace("\n", "") + drawing_rules()

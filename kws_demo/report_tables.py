@@ -8,6 +8,7 @@ from typing import Any
 
 from kws_demo.drawings.svg import plain
 from kws_demo.drawings.values import at, number, show_binary, show_ms, show_share
+from toolkit.costs import ACCOUNTING
 from toolkit.profile import DeviceProfile
 
 Facts = Mapping[str, Any]
@@ -75,6 +76,7 @@ def about(run: Facts) -> str:
         [
             ("search space", run.get("space")),
             ("strategy", run.get("strategy")),
+            ("costs are of", run.get("accounting") or ACCOUNTING),
             ("seed", run.get("seed")),
             ("predicted p95", show_ms(number(run, "predicted_ms"))),
             ("validation", show_share(number(accuracy, "validation"), number(accuracy, "validation_error"))),
@@ -86,15 +88,16 @@ def about(run: Facts) -> str:
     )
 
 
-def usage(run: Facts) -> str:
+def usage(run: Facts, sees: bool = False) -> str:
     """The commands that go on from here, ready to be copied into a shell."""
     file = shlex.quote(str(at(run, "model", "file") or "MODEL.onnx"))
     limit = shlex.quote(str(run.get("budget") or "2 ms"))
-    commands = (
-        ("Listen to the microphone:", f"milliwise stream {file}"),
-        ("Listen to a recording:", f"milliwise stream {file} --wav RECORDING.wav"),
-        ("Measure again whether it keeps its budget:", f"milliwise check {file} --budget {limit}"),
-    )
+    check = ("Measure again whether it keeps its budget:", f"milliwise check {file} --budget {limit}")
+    if sees:
+        commands = [("Write it as one verified ONNX file:", f"milliwise export RUN -o {file}"), check]
+    else:
+        commands = [("Listen to the microphone:", f"milliwise stream {file}")]
+        commands += [("Listen to a recording:", f"milliwise stream {file} --wav RECORDING.wav"), check]
     return "".join(f"<p>{said}</p><pre>{plain(command, 2000)}</pre>" for said, command in commands)
 
 

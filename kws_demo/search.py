@@ -6,10 +6,8 @@ only those that keep the budget on the device are fine-tuned, and the one that v
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from kws_demo.candidate import (
     save_candidates,
 )
 from kws_demo.hearing import Hearing
-from kws_demo.measure import measure_candidate
+from kws_demo.measure import excess, measure_candidate, predicted_candidate
 from kws_demo.run_folder import RunFolder
 from kws_demo.seeing import Seeing
 from kws_demo.settings import Settings, data_of, images_of
@@ -33,12 +31,13 @@ from kws_demo.task import Task
 from profilers.check import require_same_machine
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
-from toolkit.costs import Price, price
+from toolkit.costs import ACCOUNTING, Price, price
+from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import read_json
 from toolkit.graph import Architecture
 from toolkit.profile import DeviceProfile
-from toolkit.progress import progress
+from toolkit.progress import countdown, progress
 from toolkit.run import Selected, append_log, save_selected
 from toolkit.spaces import find_space
 from toolkit.strategies import Strategy, find_strategy
@@ -96,9 +95,10 @@ class _Run(Stages):
         self.price: Price = price(graph, profile, self.budget, bound=settings.bound)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
-        if self.budget.metric == "latency_ms":  # nothing else is measured
+        if self.budget.timed:  # nothing else is measured
             require_same_machine(profile, self.target)
-        find_strategy(settings.strategy)
+        if not find_strategy(settings.strategy).takes_penalty and settings.penalty is not None:
+            raise MilliwiseError(f"{settings.strategy} has no λ: leave --penalty out")
         require_device(settings.device)
         self.run_folder = RunFolder(folder, settings, profile, resume)
 
@@ -122,7 +122,7 @@ class _Run(Stages):
     def train_supernetwork(self) -> None:
         """Train shared weights while the strategy learns which edges to keep."""
         chosen = self.settings
-        room = ROOM if self.budget.metric == "latency_ms" else 1.0  # what is counted comes out the same again
+        room = ROOM if self.budget.timed else 1.0  # what is counted comes out the same again
         limit = max(room * self.budget.limit, self.price(self.price.cheapest()))
         self.strategy: Strategy = find_strategy(chosen.strategy)(self.price, limit, chosen.seed, **chosen.options)
 
@@ -180,18 +180,8 @@ class _Run(Stages):
         seconds = 60 * SEARCH_SHARE * self.settings.minutes * (1 - self.strategy.training_share)
         if not seconds:
             return
-        begun = time.monotonic()
-        with progress("judging more networks", 1.0) as advance:
-            shown = 0.0
-
-            def done() -> float:
-                nonlocal shown
-                share = (time.monotonic() - begun) / seconds
-                advance(min(share, 1.0) - shown)
-                shown = min(share, 1.0)
-                return share
-
-            self.strategy.refine(self._validated, done)
+        with countdown("judging more networks", seconds) as over:
+            self.strategy.refine(self._validated, over)
 
     def _validated(self, kept: Architecture) -> float:
         self.task.recalibrate(self.network, kept)
@@ -206,10 +196,8 @@ class _Run(Stages):
         return sorted(found, key=lambda candidate: -candidate.accuracy)
 
     def _candidate(self, kept: Architecture) -> Candidate:
-        validated = self._validated(kept)
-        paced_ms, statistic = partial(self.profile.paced_ms, self.price.graph, kept), self.budget.statistic or "p95"
-        bound = self.settings.bound and self.profile.latency.bound is not None  # a budget in ms has refused that before
-        return Candidate(sorted(kept), paced_ms(statistic), paced_ms(f"{statistic}_upper", bound=bound), validated)
+        accuracy, bound = self._validated(kept), self.settings.bound
+        return predicted_candidate(kept, accuracy, self.budget, self.price, self.profile, bound)
 
     def _save(self, candidates: list[Candidate]) -> None:
         save_candidates(self.folder / CANDIDATES_NAME, candidates)
@@ -248,7 +236,9 @@ class _Run(Stages):
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
         fitting = [index for index, candidate in enumerate(candidates) if candidate.fits]
         if not fitting:
-            fitting = [min(range(len(candidates)), key=lambda index: self._excess(candidates[index]))]
+            fitting = [
+                min(range(len(candidates)), key=lambda index: excess(candidates[index], self.budget, self.price))
+            ]
         minutes = (1 - SEARCH_SHARE) * self.settings.minutes / len(fitting)
         networks = {}
         for number, index in enumerate(fitting):
@@ -264,12 +254,6 @@ class _Run(Stages):
             candidates[index].silence_heard = self.task.hears_silence(network)
             networks[index] = network
         return networks
-
-    def _excess(self, candidate: Candidate) -> tuple[bool, float]:
-        """The lower the better: measured before predicted, then the cost, in the budget's unit."""
-        if self.budget.metric != "latency_ms":
-            return False, self.price(candidate.kept)
-        return candidate.measured_upper_ms is None, candidate.measured_upper_ms or candidate.predicted_upper_ms
 
     def choose(self, candidates: list[Candidate], networks: dict[int, SuperNetwork]) -> dict[str, Any]:
         """The measured candidate that validates best, of equals the faster. The test part is looked at only here."""
@@ -296,6 +280,7 @@ class _Run(Stages):
             "predicted_ms": winner.predicted_ms,
             "measured": winner.check,
             "cost": show(self.budget.metric, self.price(winner.kept)),
+            "accounting": ACCOUNTING,
             "accuracy": {
                 "validation": validated.share,
                 "validation_error": validated.error,

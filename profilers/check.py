@@ -12,7 +12,7 @@ from profilers.bundle import BundleTarget
 from profilers.clock import CHECK_CALLS, time_paced, upper_quantile_rank
 from profilers.device import difference, fingerprint, identity
 from profilers.target import Target
-from toolkit.budget import Budget
+from toolkit.budget import Budget, show
 from toolkit.errors import MilliwiseError, ProfileMismatch
 from toolkit.profile import DeviceProfile, Line
 
@@ -68,6 +68,11 @@ def check_budget(
     Raises:
         MilliwiseError: the budget is not one of time or is a mean, or there are too few calls for its bound.
     """
+    if budget.metric == "makespan_ms":
+        raise MilliwiseError(
+            f"a budget of {budget} is of edges that {budget.workers} workers share, and a file is run as a whole: "
+            f"check '{show('latency_ms', budget.limit)}', or let milliwise search measure it"
+        )
     if budget.metric != "latency_ms":
         raise MilliwiseError(f"the budget {budget} is not one of time: check takes milliseconds, such as '2 ms'")
     if budget.statistic == "mean":

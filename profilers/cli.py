@@ -108,7 +108,8 @@ def export(
     from profilers.export import export_run
 
     result = export_run(run, output, control=control, opset=opset, ir=ir, space=space, on=target, calls=calls)
-    kept = {True: "kept", False: "NOT kept", None: "not measured: its target cannot be reached"}[result["budget_kept"]]
+    reason = result.get("reason") or "its target cannot be reached"
+    kept = {True: "kept", False: "NOT kept", None: f"not measured: {reason}"}[result["budget_kept"]]
     found = result["measured"]
     times = "" if found is None else f"p95 {found['p95_ms']:.3f} ms (95 % sure: at most {found['p95_upper_ms']:.3f}); "
     report(

@@ -16,7 +16,7 @@ from profilers.export_adaptive import export_adaptive, export_bundle
 from profilers.listener_metadata import image_properties, listener_metadata
 from profilers.measured_file import measured_on
 from profilers.target import LocalTarget
-from toolkit.budget import Budget
+from toolkit.budget import Budget, show
 from toolkit.costs import price, price_modes
 from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
@@ -50,7 +50,8 @@ def export_run(
         calls: in the measurement.
 
     Returns:
-        The JSON keys of `milliwise export`. `budget_kept` is None when the target could not be reached.
+        The JSON keys of `milliwise export`. `budget_kept` is None, and `reason` says why, when the target could not be
+        reached, or the budget is a makespan: workers share edges, not a file.
 
     Raises:
         MilliwiseError: the run is damaged, or of an own space that is not named; the network neither hears nor sees;
@@ -111,6 +112,7 @@ def _export_static(
         "measured": measured and measured.facts(),
         "budget": str(budget),
         "budget_kept": _is_kept(budget, selected, profile, measured, own),
+        "reason": _why_not_told(budget, selected, measured),
     }
 
 
@@ -131,7 +133,9 @@ def _opened(folder: Path, space: Space | None) -> tuple[Selected, DeviceProfile]
 def _is_kept(
     budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None, own: Space | None
 ) -> bool | None:
-    """As measured, for a budget of time; as counted, for another."""
+    """As measured, for a budget of time; as counted, for another; None where neither is of the file."""
+    if budget.metric == "makespan_ms":
+        return None
     if budget.metric == "latency_ms" and budget.statistic == "mean":
         return None if measured is None else measured.p50_ms <= budget.limit
     if budget.metric == "latency_ms":
@@ -143,6 +147,19 @@ def _is_kept(
         network_only = isinstance(prices, dict) and prices.get("network_only") is True
         return price_modes(graph, profile, front_end=not network_only)(selected.architecture) <= budget.limit
     return price(graph, profile, budget)(selected.architecture) <= budget.limit
+
+
+def _why_not_told(budget: Budget, selected: Selected, measured: Check | None) -> str | None:
+    """Why nobody knows whether the file keeps the budget, if nobody does."""
+    if budget.metric == "makespan_ms":
+        before = selected.facts.get("measured")
+        found = before.get("makespan_ms") if isinstance(before, dict) else None
+        searched = f"{show(budget.metric, found)} in the search" if isinstance(found, int | float) else "not measured"
+        return (
+            f"this file is run as a whole, and {budget} is of its network when {budget.workers} workers share its "
+            f"edges ({searched})"
+        )
+    return "its target cannot be reached" if measured is None and budget.metric == "latency_ms" else None
 
 
 def _predicted_ms(selected: Selected, profile: DeviceProfile) -> float:
@@ -157,7 +174,7 @@ def _measured(
 ) -> Check | None:
     """Measured; and where this and the search's own measurement of the network disagree, a third one decides."""
     found = measured_on(content, budget, selected.hop_ms, profile, on, calls)
-    before = selected.facts.get("measured")
+    before = selected.facts.get("measured") if budget.metric == "latency_ms" else None
     if found is None or found.kept or not (isinstance(before, dict) and before.get("kept") is True):
         return found
     third = measured_on(content, budget, selected.hop_ms, profile, on, calls)

@@ -35,6 +35,7 @@ class Run:
     makespan_ms: float
     begins_ms: Sequence[float]
     ends_ms: Sequence[float]
+    blocks_ms: Sequence[float] = ()  # median makespans of all blocks
 
     def lasted(self) -> Iterator[tuple[Operation, float]]:
         """Every operation and how long it ran."""
@@ -144,7 +145,8 @@ def _read(events: Sequence[Mapping[str, Any]], plans: Sequence[Plan], named: Map
             raise CannotTime(f"cannot run the edge {named.get(event['model'], '?')}: {event['reason']}")
         if event["event"] == "parallel" and event["plan"] in range(len(plans)):
             plan = plans[event["plan"]]
-            run = Run(plan, min(event["blocks_ms"]), event["begins_ms"], event["ends_ms"])
+            blocks_ms = event["blocks_ms"]
+            run = Run(plan, min(blocks_ms), event["begins_ms"], event["ends_ms"], blocks_ms)
             if not len(run.begins_ms) == len(run.ends_ms) == len(plan.operations):
                 raise MilliwiseError("the measuring process told of another plan than was asked for: measure again")
             found[event["plan"]] = run

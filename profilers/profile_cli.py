@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from toolkit.budget import MOST_WORKERS
 from toolkit.cli import FILE, json_option, report, seed_option
 from toolkit.errors import MilliwiseError
 
@@ -52,8 +53,9 @@ EACH_ITS_OWN = ("targets", "output", "collect", "resume", "as_json")  # options,
     "--workers",
     default=1,
     show_default=True,
-    type=click.IntRange(1, 16),
-    help="Also measure what as many threads take that share a network, each with one thread of onnxruntime.",
+    type=click.IntRange(1, MOST_WORKERS),
+    help="Also measure what as many threads take that share a network, each with one thread of onnxruntime: for a "
+    "budget such as '5 ms@2'.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted profile instead of starting over.")
 @seed_option

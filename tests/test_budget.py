@@ -28,6 +28,9 @@ from toolkit.errors import MilliwiseError
         ("300 kparams", ("parameters", 300e3, "", 1)),
         ("8 steps", ("steps", 8.0, "", 1)),
         ("8 steps@4", ("steps", 8.0, "", 4)),
+        ("5 ms@2", ("makespan_ms", 5.0, "", 2)),
+        ("5ms@1", ("makespan_ms", 5.0, "", 1)),
+        ("750 us@16", ("makespan_ms", 0.75, "", 16)),
     ],
 )
 def test_what_the_contract_lists(text: str, expected: tuple[str, float, str, int]) -> None:
@@ -57,8 +60,14 @@ def test_what_the_contract_lists(text: str, expected: tuple[str, float, str, int
         ("500 kB mean", "only milliseconds"),
         ("40 MFLOPs p95", "only milliseconds take p50, p95 or p99, they and FLOPs mean"),
         ("1 ms average", "cannot read"),
-        ("2 ms@4", "only steps"),
         ("8 steps@0", "at least @1"),
+        ("5 ms@0", "at least @1"),
+        ("500 kB@2", "only steps and milliseconds"),
+        ("5 ms@2 p95", "asks for p95, but networks on several workers are run back to back"),
+        ("5 ms@2 mean", "asks for mean"),
+        ("5 ms p95@2", "cannot read"),
+        ("5 ms@17", "17 workers: at most 16"),
+        ("0 ms@2", "not above zero"),
     ],
 )
 def test_what_is_refused_says_why_and_what_to_write(text: str, reason: str) -> None:
@@ -71,7 +80,7 @@ numbers = st.from_regex(r"[0-9]{1,6}(\.[0-9]{0,6})?|\.[0-9]{1,6}", fullmatch=Tru
 units = st.sampled_from(
     ["us", "µs", "ms", "s", "B", "kB", "MB", "FLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "steps", "hours", "x"]
 )
-ends = st.sampled_from(["", " p50", " p95", " p99", " mean", " p1", "@1", "@12", "@0", " "])
+ends = st.sampled_from(["", " p50", " p95", " p99", " mean", " p1", "@1", "@12", "@0", "@2 p95", "@99", " "])
 nearly = st.tuples(numbers, st.sampled_from(["", " ", "\t "]), units, ends).map("".join)
 
 
@@ -86,6 +95,26 @@ def test_any_text_is_a_budget_or_bad_input(text: str) -> None:
         assert budget.limit > 0 and budget.workers >= 1
         allowed = {"latency_ms": (*STATISTICS, "mean"), "multiply_adds": ("", "mean")}
         assert budget.statistic in allowed.get(budget.metric, ("",))
+        assert budget.workers == 1 or budget.metric in ("steps", "makespan_ms")
+        assert budget.timed is budget.metric.endswith("_ms")
+
+
+@given(numbers, st.sampled_from(["us", "ms", "s", "MS"]), st.integers(0, 999))
+def test_time_on_workers_is_a_makespan_of_the_same_time(number: str, unit: str, workers: int) -> None:
+    """Read twice, with workers and without: an oracle for both, whatever is wrong with the number."""
+
+    def read(text: str) -> Budget | None:
+        try:
+            return Budget.parse(text)
+        except MilliwiseError:
+            return None
+
+    alone, shared = read(f"{number} {unit}"), read(f"{number} {unit}@{workers}")
+    if alone is None or not 1 <= workers <= 16:
+        assert shared is None
+    else:
+        assert shared is not None and (shared.limit, shared.workers) == (alone.limit, workers)
+        assert (shared.metric, shared.statistic) == ("makespan_ms", "")
 
 
 @given(nearly)
@@ -109,6 +138,7 @@ def test_the_case_of_a_unit_does_not_matter(text: str) -> None:
         ("multiply_adds", 40e6, "40 MFLOPs"),
         ("parameters", 0, "0 params"),
         ("steps", 8, "8 steps"),
+        ("makespan_ms", 1.2345, "1.23 ms"),
     ],
 )
 def test_values_are_shown_with_their_unit(metric: str, value: float, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import toy
@@ -15,8 +16,9 @@ from toolkit.budget import Budget
 from toolkit.costs import Price, planned_memory, price, random_architecture, random_path
 from toolkit.errors import BudgetTooSmall, MilliwiseError, ProfileMismatch, UnpricedEdge
 from toolkit.graph import Architecture, Edge, Graph
+from toolkit.makespan import HEAD, OperationCost, ParallelModel
 from toolkit.memory import Planned
-from toolkit.profile import Line
+from toolkit.profile import DeviceProfile, Line
 
 BUDGETS = ["2 ms", "2 ms p50", "2 ms p99", "9 kB", "1 MFLOPs", "9 kparams", "8 steps", "8 steps@2"]
 
@@ -173,3 +175,86 @@ def test_the_profile_of_another_graph_is_refused() -> None:
     other = Graph(toy.EDGES[:-1], "mel", "out")
     with pytest.raises(ProfileMismatch, match="graph"):
         price(other, toy.profile(), Budget.parse("2 ms"))
+
+
+# --- makespans, and dead ends that are billed
+
+
+def shared(**changes: Any) -> DeviceProfile:
+    """The toy profile with a parallel model: edges that take as long beside others; only then a worker is woken."""
+    costs = {name: OperationCost(ms, ms, 0.0, passes=ms == 0) for name, ms in toy.LATENCY_MS.items()}
+    parallel = ParallelModel(2, 0.02, 0.0, {**costs, HEAD: OperationCost(0.05, 0.05, 0.0)})
+    return toy.profile(**{"parallel": parallel, **changes})
+
+
+def test_a_makespan_by_hand() -> None:
+    def cost(budget: str, live: Architecture) -> float:
+        return price(toy.GRAPH, shared(), Budget.parse(budget))(live)
+
+    # One worker: everything in a row. Two: conv1, early 0.25 beside entry 0.20, whose value is there before it is
+    # awaited; then mix and the head. The front-end before that is 0.02.
+    branches = frozenset({"conv1", "early", "entry", "mix"})
+    assert cost("5 ms@1", branches) == pytest.approx(0.02 + 0.10 + 0.15 + 0.20 + 0.25 + 0.05)
+    assert cost("5 ms@2", branches) == pytest.approx(0.02 + 0.25 + 0.25 + 0.05)
+    assert cost("5 ms@2", toy.CHEAPEST) == pytest.approx(0.02 + 0.20 + 0.05)
+    assert cost("5 ms@2", branches | {"conv3"}) > cost("5 ms@2", branches)
+
+
+@given(st.sampled_from(toy.architectures()))
+def test_a_makespan_is_of_live_edges_and_more_workers_never_promise_more(kept: Architecture) -> None:
+    one, two = (price(toy.GRAPH, shared(), Budget.parse(f"5 ms@{workers}")) for workers in (1, 2))
+    live = toy.GRAPH.live(kept)
+    if live:
+        assert two(kept) == two(live) <= one(live) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "budget", "reason"),
+    [
+        ({"parallel": None}, "5 ms@2", r"no makespan .*: run milliwise profile toy --workers 2 again"),
+        ({"parallel": None}, "5 ms@1", r"--workers 2 again"),
+        ({"parallel": None, "measured": {"no_parallel": "no threads"}}, "5 ms@2", r"\(no threads\)"),
+        ({}, "5 ms@3", r"on 2 workers, not on 3: run milliwise profile toy --workers 3 again"),
+    ],
+)
+def test_a_makespan_that_was_not_measured_is_not_zero(changes: dict[str, Any], budget: str, reason: str) -> None:
+    with pytest.raises(UnpricedEdge, match=reason) as error:
+        price(toy.GRAPH, shared(**changes), Budget.parse(budget))
+    assert "\n" not in str(error.value)
+
+
+def test_an_edge_that_no_worker_was_seen_to_run_is_named() -> None:
+    parallel = shared().parallel
+    assert parallel is not None
+    costs = {name: cost for name, cost in parallel.costs.items() if name != "mix"}
+    with pytest.raises(UnpricedEdge, match=r"edge mix was not measured on several workers: run milliwise profile"):
+        price(toy.GRAPH, shared(parallel=replace(parallel, costs=costs)), Budget.parse("5 ms@2"))
+    with pytest.raises(MilliwiseError, match="no bound"):
+        price(toy.GRAPH, shared(), Budget.parse("5 ms@2"), bound=True)
+
+
+def test_sampled_edges_are_billed_where_they_lead_nowhere() -> None:
+    asked = toy.pricing("1 MFLOPs")
+    for kept in toy.architectures():
+        assert asked.sampled(kept) == sum(toy.MULTIPLY_ADDS[name] for name in kept)
+        if live := toy.GRAPH.live(kept):
+            assert asked.sampled(kept) >= asked(kept) == asked.sampled(live)
+
+
+def test_any_callable_is_given_the_sampled_edges_as_they_are() -> None:
+    assert Price(toy.GRAPH, "edges", lambda kept: float(len(kept))).sampled({"mix", "conv1"}) == 2
+    graph = Graph((*toy.EDGES, Edge("nowhere", "fine", "end")), "mel", "out")
+    of_counts = price(graph, replace(toy.profile(), digest=graph.digest()), Budget.parse("1 MFLOPs"))
+    assert of_counts.sampled({"nowhere", "mix"}) == toy.MULTIPLY_ADDS["mix"], "an edge in no network needs no cost"
+    with pytest.raises(MilliwiseError, match="no edge 'other'"):
+        of_counts.sampled({"other"})
+    with pytest.raises(MilliwiseError, match="number of 0 or more"):
+        Price(toy.GRAPH, "edges", lambda kept: -1.0).sampled({"mix"})
+
+
+@pytest.mark.parametrize("budget", ["2 ms", "9 kB", "8 steps", "8 steps@2", "5 ms@2"])
+def test_dead_ends_have_no_share_in_what_is_of_whole_networks(budget: str) -> None:
+    asked = price(toy.GRAPH, shared(), Budget.parse(budget))
+    with pytest.raises(MilliwiseError, match="edges that lead nowhere have no share in") as error:
+        asked.sampled(toy.CHEAPEST)
+    assert "\n" not in str(error.value)

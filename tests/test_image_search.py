@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from kws_demo import search as search_module
 from kws_demo.seeing import Seeing
 from toolkit.cli import main
 from toolkit.datasets import ImageData, Images
@@ -42,6 +43,12 @@ def halves(count: int, seed: int, size: int = 8) -> tuple[np.ndarray, np.ndarray
     return (COLOURS[labels] + noise).astype(np.uint8), labels
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends after a number of epochs: by the clock, a busy machine would train less."""
+    monkeypatch.setattr(search_module, "MOST_EPOCHS", 20)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     train, labels = coloured(150, 0)
@@ -59,7 +66,7 @@ def profile_file(folder: Path, space: str) -> Path:
 def search(space: str, data: Path, *further: object, budget: str = "60 kFLOPs") -> Any:
     folder = data.parent
     arguments = ["search", space, "--profile", profile_file(folder, space), "--budget", budget, "--data", data]
-    given = [*arguments, "-o", folder / "run", "--minutes", 0.05, "--json", *further]
+    given = [*arguments, "-o", folder / "run", "--minutes", 100, "--json", *further]
     return CliRunner().invoke(main, [*map(str, given)])
 
 

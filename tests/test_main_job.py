@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from click.testing import CliRunner, Result
 from conftest import SMALL
 
 from exporters.listener import Listener
+from kws_demo import search as search_module
 from toolkit.cli import main
 from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
-SEARCH = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "0.3", "--calls", "59")
-HASTY = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "0.1", "--calls", "59")
+SEARCH = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "100", "--calls", "59")
+EPOCHS = 6
 
 
 def run(*arguments: object) -> Result:
@@ -40,6 +42,14 @@ def refusal(*arguments: object) -> str:
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
     assert result.exit_code == 2 and len(lines) == 1 and "Traceback" not in result.output, result.output
     return lines[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """Training ends after a number of epochs: by the clock, a busy machine would train less."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search_module, "MOST_EPOCHS", EPOCHS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +113,10 @@ def test_resume_of_a_finished_search_changes_nothing(profile_file: Path, found: 
     assert "other arguments" in refusal(*other)
 
 
-def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "MOST_EPOCHS", 3)
     folder = tmp_path / "run"
-    command = ["search", "kws-ds", "--profile", str(profile_file), "--budget", "80 ms", *HASTY, "-o", str(folder)]
+    command = ["search", "kws-ds", "--profile", str(profile_file), "--budget", "80 ms", *SEARCH, "-o", str(folder)]
     program = "from toolkit.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -25,6 +25,7 @@ SECTIONS = [
     "stream",
     "pareto",
     "network",
+    "architecture",
     "held-out",
     "milliseconds",
     "training",

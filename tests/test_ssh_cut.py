@@ -95,6 +95,7 @@ def test_a_link_that_dies_in_the_middle_of_a_profile(
     tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ends notice by themselves: the device sits in a network of its own, and the link to it goes down."""
+    monkeypatch.setattr(dialogue, "HEARTBEAT_S", 0.2)  # before the cut it must not give up
     monkeypatch.setitem(ssh.OPTIONS, "ServerAliveInterval", "1")
     monkeypatch.setitem(ssh.OPTIONS, "ServerAliveCountMax", "3")  # one may be late on a busy machine
     with network() as (namespace, link):

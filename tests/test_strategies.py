@@ -205,6 +205,18 @@ def test_the_published_one_warms_up_the_whole_network_and_keeps_its_penalty() ->
     assert strategy.penalty == 2.0
 
 
+def test_the_published_one_bills_dead_ends_where_it_is_told_to() -> None:
+    """`early` is a dead end without `pass` or `mix`."""
+    costs = dict.fromkeys(toy.GRAPH.full, 1.0)
+    price = table_price(toy.GRAPH, costs)
+    decisions = (("conv3", True), ("skip", True), ("separable", False), ("early", True), ("late", True))
+    dead_end = Proposal(frozenset({"conv3", "skip", "late"}), decisions)
+    for sampled, cost in ((False, 3.0), (True, 4.0)):
+        strategy = PublishedBudgetedSuperNetwork(price, 3.0, sampled=sampled)
+        assert strategy._billed(dead_end) == cost
+        assert strategy._billed(Proposal(frozenset(), decisions)) == 9.0, "what joins nothing costs the whole network"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nearly_the_cheapest_path_is_found_where_nothing_but_cost_matters(seed: int) -> None:
     """On fabrics with random costs, which the published search leaves at a greedy choice in two of three cases."""

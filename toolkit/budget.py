@@ -28,7 +28,11 @@ UNITS: dict[str, tuple[str, float, str]] = {
 }
 STATISTICS = ("p50", "p95", "p99")  # of a network that does not change
 AVERAGED = {"latency_ms": "mean_ms", "multiply_adds": "mean_multiply_adds"}  # over hops, of one that does; in JSON
-EXAMPLES = "'2 ms', '2 ms p50', '1 ms mean', '500 kB', '40 MFLOPs', '40 MFLOPs mean', '300 kparams' or '8 steps@4'"
+TIMED = ("latency_ms", "makespan_ms")
+MOST_WORKERS = 16  # that a makespan is measured on
+EXAMPLES = (
+    "'2 ms', '2 ms p50', '1 ms mean', '5 ms@2', '500 kB', '40 MFLOPs', '40 MFLOPs mean', '300 kparams' or '8 steps@4'"
+)
 FORM = re.compile(
     r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+|mean))?\s*"
 )
@@ -39,11 +43,11 @@ class Budget:
     """A limit. FLOPs are multiply-adds counted once, as in the published tables of the methods.
 
     Attributes:
-        metric: latency_ms, memory_bytes, multiply_adds, parameters or steps.
+        metric: latency_ms, makespan_ms, memory_bytes, multiply_adds, parameters or steps.
         limit: in the metric's own unit (ms, bytes, single operations, steps).
         statistic: of the paced latency: p50, p95 (the default) or p99; mean, of latency or multiply-adds, for networks
-            that change from hop to hop; else empty.
-        workers: number of workers that steps are scheduled on; 1 for other metrics.
+            that change from hop to hop; else empty: a makespan is the median of networks run back to back.
+        workers: number of workers that steps, or measured edges, are scheduled on; 1 for other metrics.
         text: as the user wrote it.
     """
 
@@ -57,8 +61,11 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Read a budget such as `2 ms` (paced p95), `1 ms mean`, `500 kB`, `40 MFLOPs`, `300 kparams`, `8 steps@4`.
 
+        `5 ms@2` is a makespan: of a network whose edges 2 workers share.
+
         Raises:
-            MilliwiseError: no number, no unit, an unknown unit or statistic, or a limit that is not positive.
+            MilliwiseError: no number, no unit, an unknown unit or statistic, a limit that is not positive, or a number
+                of workers that no schedule has.
         """
         match = FORM.fullmatch(text)
         if match is None:
@@ -69,6 +76,8 @@ class Budget:
         if unit.lower() not in UNITS:
             raise MilliwiseError(f"the budget {text!r} has the unknown unit {unit!r}: write {EXAMPLES}")
         metric, factor, _shown = UNITS[unit.lower()]
+        if workers is not None:
+            metric = _shared(text, metric, int(workers), statistic)
         limit = float(number) * factor
         if not 0 < limit < math.inf:
             raise MilliwiseError(f"the budget {text!r} is not above zero: write {EXAMPLES}")
@@ -77,10 +86,13 @@ class Budget:
             raise MilliwiseError(
                 f"the budget {text!r} asks for {statistic}: only milliseconds take p50, p95 or p99, they and FLOPs mean"
             )
-        if workers and (metric != "steps" or int(workers) < 1):
-            raise MilliwiseError(f"the budget {text!r} names workers: only steps take them, at least @1")
         chosen = statistic or ("p95" if metric == "latency_ms" else "")
         return cls(metric, limit, chosen, int(workers or 1), " ".join(text.split()))
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is held against a measurement; all else is counted, or planned."""
+        return self.metric in TIMED
 
     def require_fixed(self) -> None:
         """Refuse a mean, where no network changes from hop to hop.
@@ -98,10 +110,26 @@ class Budget:
         return self.text
 
 
+def _shared(text: str, metric: str, workers: int, statistic: str | None) -> str:
+    """The metric of a budget that names workers."""
+    if metric not in ("steps", "latency_ms") or workers < 1:
+        raise MilliwiseError(f"the budget {text!r} names workers: only steps and milliseconds take them, at least @1")
+    if metric == "steps":
+        return metric
+    if statistic:
+        raise MilliwiseError(
+            f"the budget {text!r} asks for {statistic}, but networks on several workers are run back to back, and "
+            "their median is judged: leave it out"
+        )
+    if workers > MOST_WORKERS:
+        raise MilliwiseError(f"the budget {text!r} names {workers} workers: at most {MOST_WORKERS} are measured")
+    return "makespan_ms"
+
+
 def show(metric: str, value: float) -> str:
     """A value of a metric with its unit, for people: `0.412 ms`, `81.3 kB`."""
-    steps = [(factor, shown) for of, factor, shown in UNITS.values() if of == metric]
-    if metric == "latency_ms":
+    if metric in TIMED:
         return f"{value:.3g} ms"
+    steps = [(factor, shown) for of, factor, shown in UNITS.values() if of == metric]
     factor, shown = max((step for step in steps if step[0] <= max(value, 1.0)), default=steps[0])
     return f"{value / factor:.4g} {shown}"

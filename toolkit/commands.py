@@ -55,7 +55,7 @@ def feasible(
 ) -> None:
     """What the cheapest, the median and the dearest network of SPACE cost on the profiled device."""
     from toolkit.budget import Budget, show
-    from toolkit.costs import price
+    from toolkit.costs import ACCOUNTING, price
     from toolkit.profile import DeviceProfile
     from toolkit.spaces import find_space
 
@@ -73,7 +73,7 @@ def feasible(
         f"{name} {show(limit.metric, value)}"
         for name, value in (("cheapest", least), ("median", median), ("dearest", most))
     )
-    report(
-        as_json, {f"min_{unit}": least, f"median_{unit}": median, f"max_{unit}": most, "feasible": fits}, text + verdict
-    )
+    costs = {f"min_{unit}": least, f"median_{unit}": median, f"max_{unit}": most}
+    told = {**costs, "feasible": fits, "accounting": ACCOUNTING}
+    report(as_json, told, f"{text}, billed on {ACCOUNTING}{verdict}")
     context.exit(0 if fits else 1)

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from toolkit.budget import Budget, show
 from toolkit.errors import BudgetTooSmall, MilliwiseError, UnpricedEdge
@@ -16,6 +17,10 @@ from toolkit.profile import DeviceProfile, EdgeCost
 Cost = Callable[[Architecture], float]
 """Any function of the live edges is a cost; it gives a finite number, 0 or more."""
 
+ACCOUNTING = "live edges (pruned)"  # what a price bills; the thesis' other variant is `Price.sampled`
+WHOLE = ("latency_ms", "makespan_ms", "memory_bytes", "steps")  # are of whole networks: what leads nowhere has no share
+CACHED = 4096  # networks whose schedule is remembered: a strategy comes back to the same ones
+
 
 @dataclass(frozen=True)
 class Price:
@@ -25,11 +30,13 @@ class Price:
         graph: the super-network's graph.
         metric: what the number is, with its unit.
         cost: function of the live edges.
+        additive: it is one of any edges, also of those that lead nowhere.
     """
 
     graph: Graph
     metric: str
     cost: Cost
+    additive: bool = True
 
     def __call__(self, kept: Iterable[str]) -> float:
         """The cost of the live edges of `kept`.
@@ -41,8 +48,29 @@ class Price:
         live = self.graph.live(kept)
         if not live:
             raise MilliwiseError("the kept edges do not join source and sink: only a whole network has a cost")
+        return self._billed(live)
+
+    def sampled(self, kept: Iterable[str]) -> float:
+        """The cost of all of `kept`, dead ends billed, as published Budgeted Super Networks are taught.
+
+        Edges that are on no path of the whole graph either are in no network, and free.
+
+        Raises:
+            MilliwiseError: the metric is known of whole networks only; or see `__call__`.
+        """
+        if not self.additive:
+            raise MilliwiseError(
+                f"edges that lead nowhere have no share in {self.metric}, which is of whole networks: bill live edges, "
+                "or take FLOPs, parameters or a cost of your own"
+            )
+        kept = frozenset(kept)
+        self.graph.live(kept)  # refuses edges of another graph
+        return self._billed(kept & self.graph.live(self.graph.full))
+
+    def _billed(self, edges: Architecture) -> float:
+        """The cost function's answer, if it is one."""
         try:
-            cost = self.cost(live)
+            cost = self.cost(edges)
         except MilliwiseError:
             raise
         except Exception as error:
@@ -106,16 +134,21 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
         MilliwiseError: the budget is of the mean over networks that change.
         ProfileMismatch: the profile is of another graph.
         UnpricedEdge: an edge has no measured cost, or one that could not be counted, and lies on a path from source to
-            sink, so that a search may come upon it. Edges on no such path are in no network.
+            sink, so that a search may come upon it. Edges on no such path are in no network. A makespan on so many
+            workers was not measured.
     """
     if budget.statistic == "mean":
         raise MilliwiseError(f"a budget of {budget} is for networks that change from hop to hop: give --strategy sanas")
+    if bound and budget.metric == "makespan_ms":
+        raise MilliwiseError(f"no bound is calibrated on several workers: leave out --bound, or {budget}")
     profile.require(graph)
     live = graph.live(graph.full)
     profile.require_priced(live)
     rows = profile.edges
     if budget.metric == "multiply_adds":
         _require_counted(profile, live, profile.fixed)
+    if budget.metric == "makespan_ms":
+        profile.require_parallel(live, budget.workers)
     work = {name: row.steps for name, row in rows.items()}
 
     def total(metric: str) -> Cost:
@@ -127,9 +160,10 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
         "latency_ms": lambda live: profile.paced_ms(graph, live, f"{budget.statistic}_upper", bound=bound),
         "memory_bytes": lambda live: float(planned_memory(graph, profile, live).total_bytes),
         **{metric: total(metric) for metric in ("multiply_adds", "parameters")},
-        "steps": lambda live: float(len(graph.schedule(live, budget.workers, work))),
+        "steps": lru_cache(CACHED)(lambda live: float(len(graph.schedule(live, budget.workers, work)))),
+        "makespan_ms": lru_cache(CACHED)(lambda live: profile.makespan_ms(graph, live, budget.workers)),
     }
-    return Price(graph, budget.metric, costs[budget.metric])
+    return Price(graph, budget.metric, costs[budget.metric], additive=budget.metric not in WHOLE)
 
 
 def price_modes(graph: Graph, profile: DeviceProfile, *, front_end: bool = True) -> Cost:

@@ -133,7 +133,8 @@ class Graph:
         """
         if workers < 1:
             raise MilliwiseError(f"cannot schedule on {workers} workers: give at least 1")
-        remaining = [edge for edge in self.ordered if edge.name in self.live(kept)]
+        live = self.live(kept)
+        remaining = [edge for edge in self.ordered if edge.name in live]
         steps = []
         while remaining:
             blocked = {edge.target for edge in remaining}

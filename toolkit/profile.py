@@ -10,7 +10,7 @@ from typing import Any
 from toolkit.errors import MilliwiseError, ProfileMismatch, UnpricedEdge
 from toolkit.files import read_json, write_json
 from toolkit.graph import Architecture, Graph
-from toolkit.makespan import ParallelModel
+from toolkit.makespan import HEAD, ParallelModel
 from toolkit.memory import MemoryModel
 
 FORMAT = 2  # 2: clock, bound and memory, edges that failed
@@ -196,6 +196,36 @@ class DeviceProfile:
     def paced_ms(self, graph: Graph, live: Iterable[str], statistic: str = "p95", *, bound: bool = False) -> float:
         """Predicted ms of the whole exported file, called once per hop; `bound` as in `table_ms`."""
         return self.latency.paced[statistic](self.table_ms(graph, live, bound=bound))
+
+    def makespan_ms(self, graph: Graph, live: Iterable[str], workers: int) -> float:
+        """Predicted ms of a network of live edges that so many workers share, run back to back.
+
+        The front-end is no edge: it runs before there is anything to share.
+
+        Raises:
+            UnpricedEdge: see `require_parallel`.
+        """
+        live = frozenset(live)
+        return self.latency.front_end_ms + self.require_parallel(live, workers).makespan_ms(graph, live, workers)
+
+    def require_parallel(self, names: Iterable[str], workers: int) -> ParallelModel:
+        """What networks of these edges take on so many workers.
+
+        Raises:
+            UnpricedEdge: that was not measured, of so many workers or of an edge that it names.
+        """
+        again = f"run milliwise profile {self.space} --workers {max(2, workers)} again"
+        if self.parallel is None:
+            reason = self.measured.get("no_parallel", "without --workers nothing of that is measured")
+            raise UnpricedEdge(f"the profile of {self.space} knows no makespan ({reason!s:.200}): {again}")
+        if workers > self.parallel.workers:
+            raise UnpricedEdge(
+                f"the profile of {self.space} knows the makespan on {self.parallel.workers} workers, not on {workers}: "
+                f"{again}"
+            )
+        if missing := sorted({*names, HEAD} - self.parallel.costs.keys()):
+            raise UnpricedEdge(f"edge {', '.join(missing)} was not measured on several workers: {again}")
+        return self.parallel
 
     def require_priced(self, names: Iterable[str]) -> None:
         """Refuse edges without a measured cost.

@@ -27,6 +27,22 @@ def progress(title: str, total: float) -> Iterator[Advance]:
 
 
 @contextmanager
+def countdown(title: str, seconds: float) -> Iterator[Callable[[], float]]:
+    """As `progress`, of work that ends with its time: the yielded function says what share of that is over, up to 1."""
+    begun, shown = time.monotonic(), 0.0
+    with progress(title, 1.0) as advance:
+
+        def over() -> float:
+            nonlocal shown
+            share = min(1.0, (time.monotonic() - begun) / seconds)
+            advance(share - shown)
+            shown = share
+            return share
+
+        yield over
+
+
+@contextmanager
 def _bar(title: str, total: float) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -1,28 +1,31 @@
-"""Searches on a part of CIFAR-10 under counted budgets, and the chain ResNet of the same fabric trained as long."""
+"""Searches on a part of CIFAR-10: budgets in FLOPs and in milliseconds, beside the peers of the default strategy."""
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from kws_demo.search import MOST_EPOCHS, run_search
-from kws_demo.seeing import Seeing
-from kws_demo.settings import Settings, images_of
+from kws_demo.sweep import grid, run_sweep
+from kws_demo.sweep_row import read_finished
+from kws_demo.workers import Executor, Here, Processes
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
 from toolkit.budget import Budget
 from toolkit.costs import Price, price
+from toolkit.errors import MilliwiseError
+from toolkit.files import digest
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
-from toolkit.spaces.resnet_fabric import resnet
-from toolkit.training import Plan, train
 
-SPACE, BLOCKS = "resnet-fabric:blocks=2,width=8", 2
-CHAIN_LAYERS = 6 * BLOCKS + 2
-MINUTES = 1.0
+SPACE = "resnet-fabric:blocks=2,width=8"
+MINUTES = 1.5
+FINE_TUNED = 2
+TIMED_BUDGETS = 3
 DATA = Path("images") / "cifar10.npz"
 Row = dict[str, Any]
 
@@ -36,42 +39,58 @@ class ImageSearches:
     """
 
     def __init__(self, recordings: Path, folder: Path) -> None:
-        self._data, self._folder, self._space = recordings / DATA, folder, find_space(SPACE)
+        self._data, self._folder = recordings / DATA, folder
         self._profile = self._measured()
-        graph = self._space.build().graph
-        self.price: Price = price(graph, self._profile, Budget.parse("1 MFLOPs"))
-        self.chain = resnet(CHAIN_LAYERS, BLOCKS)
+        self._graph = find_space(SPACE).build().graph
+        self.counted = self._price("1 MFLOPs")
+        # By name, in MFLOPs, from cheap to dear.
+        self.made_by_hand = sorted(self.counted(kept) / 1e6 for kept in self._graph.made_by_hand.values())
 
     def _measured(self) -> DeviceProfile:
         path = self._folder / "resnet-fabric.profile.json"
         if not path.exists():
-            profile_device(self._space, LocalTarget()).save(path)
+            profile_device(find_space(SPACE), LocalTarget()).save(path)
         return DeviceProfile.load(path)
+
+    def _price(self, kind: str) -> Price:
+        return price(self._graph, self._profile, Budget.parse(kind))
 
     def limits(self, count: int) -> list[float]:
         """Budgets in MFLOPs from just above the cheapest network to the whole one, evenly in the logarithm."""
-        least, most = self.price(self.price.cheapest()), self.price(self.price.graph.full)
-        return [round(float(limit) / 1e6, 4) for limit in np.geomspace(1.02 * least, most, count)]
+        return _between(self.counted, count, 1e-6)
 
-    def searched(self, mega: float, seed: int) -> Row:
-        """What a search finds within so many MFLOPs: its cost, in MFLOPs, and how often it is right."""
-        settings = self._settings(mega, seed)
-        run = run_search(settings, self._profile, self._folder / f"{mega:g}-{seed}", resume=True)
-        right = {name: run["accuracy"][name] for name in ("validation", "test", "test_error")}
-        return {"limit": mega, "cost": self.price(run["kept"]) / 1e6, "seconds": run["seconds"], **right}
+    def counted_searches(self, limits: Sequence[float], strategies: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+        """As many beside each other as there are cores, each on one: all have the same conditions."""
+        budgets = [f"{math.ceil(1e4 * limit) / 1e4:.10g} MFLOPs" for limit in limits]
+        return self._swept(budgets, strategies, seeds, Processes(os.cpu_count() or 1))
 
-    def chained(self, seed: int) -> Row:
-        """The chain alone, trained for the same minutes."""
-        settings = self._settings(self.price(self.chain) / 1e6, seed)
-        data = images_of(settings, self._space)
-        torch.manual_seed(seed)
-        network = self._space.build(len(data.labels)).select(self.chain)
-        task = Seeing(data, seed, settings.device)
-        plan, title = Plan(MOST_EPOCHS, MINUTES), f"training the chain, seed {seed}"
-        train(network, task.training, task.steps, plan, task.loss(), title=title, seed=seed)
-        task.recalibrate(network, batches=16)
-        judged = task.judge(network, "test")
-        return {"cost": self.price(self.chain) / 1e6, "test": judged.share, "test_error": judged.error}
+    def timed_searches(self, strategy: str, seed: int) -> list[Row]:
+        """Under budgets in milliseconds, with nothing beside it."""
+        limits = _between(self._price("1 ms"), TIMED_BUDGETS + 1, 1.0)[:-1]  # the whole network fits without a search
+        return self._swept([f"{limit:.3g} ms" for limit in limits], [strategy], [seed], Here())
 
-    def _settings(self, mega: float, seed: int) -> Settings:
-        return Settings(SPACE, f"{mega:.6g} MFLOPs", str(self._data), seed=seed, minutes=MINUTES)
+    def _swept(
+        self, budgets: Sequence[str], strategies: Sequence[str], seeds: Sequence[int], executor: Executor
+    ) -> list[Row]:
+        given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": FINE_TUNED}
+        points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
+        # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own.
+        folder = self._folder / f"sweep-{digest(sorted(point.name for point in points))[:12]}"
+        rows = run_sweep(points, folder, executor, resume=True)
+        if failed := [f"{row.point} failed: {row.failed}" for row in rows if row.failed is not None]:
+            raise MilliwiseError(f"{failed[0]}; {len(failed)} of {len(rows)} searches failed: go on with --resume")
+        return [{**row.facts(), **_beaten(folder / row.point)} for row in rows]
+
+
+def _beaten(folder: Path) -> Row:
+    """By how many of its standard errors the best that was fine-tuned within the budget validated above the chosen."""
+    tried = [each for each in read_finished(folder)["pareto"] if each["fine_tuned_accuracy"] is not None]
+    chosen = next(each for each in tried if each["chosen"])
+    best = max(each["fine_tuned_accuracy"] for each in tried if each["fits"] or each is chosen)
+    beaten = (best - chosen["fine_tuned_accuracy"]) / chosen["fine_tuned_error"]
+    return {"tried": len(tried), "beaten": beaten}
+
+
+def _between(asked: Price, count: int, unit: float) -> list[float]:
+    least, most = asked(asked.cheapest()), asked(asked.graph.full)
+    return [round(float(limit) * unit, 4) for limit in np.geomspace(1.02 * least, most, count)]

@@ -74,7 +74,7 @@ def _parts(profile: DeviceProfile, graph: Graph, live: frozenset[str]) -> list[t
     shown, rest = edges[:MOST_ROWS], edges[MOST_ROWS:]
     joins_ms = table_ms - model.front_end_ms - model.base_ms - sum(value for _, value in edges)
     return [
-        ("front-end (log-mel)", model.front_end_ms, "front-end"),
+        *([("front-end (log-mel)", model.front_end_ms, "front-end")] if model.front_end_ms else []),
         ("runtime call and head", model.base_ms, "fixed"),
         *((name, value, "edge") for name, value in shown),
         *([(f"{len(rest)} cheaper edges", sum(value for _, value in rest), "edge")] if rest else []),

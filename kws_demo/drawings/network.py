@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from kws_demo.drawings.layout import depths_of, layered
 from kws_demo.drawings.svg import CHARACTER, FULL, Canvas, Point
 from kws_demo.drawings.values import show_us
 from toolkit.graph import Edge, Graph
@@ -58,29 +59,13 @@ def cells(graph: Graph) -> dict[str, tuple[float, float]]:
         placed |= {graph.source: (0.0, middle), graph.sink: (float(last - first + 2), middle)}
         if last - first < 12 and all(placed[edge.source][0] < placed[edge.target][0] for edge in graph.edges):
             return placed
-    return _layered(graph)
+    return layered(depths_of(graph))
 
 
 def _named_order(graph: Graph, found: Mapping[str, tuple[int, str]]) -> list[tuple[int, str]]:
     """The rows in the order in which the space lists their nodes."""
     listed = dict.fromkeys(node for edge in graph.edges for node in (edge.source, edge.target) if node in found)
     return [found[node] for node in listed]
-
-
-def _layered(graph: Graph) -> dict[str, tuple[float, float]]:
-    """Column: the longest way from the source. Row: the order within the column, around a common middle."""
-    depth = dict.fromkeys(graph.nodes, 0)
-    for edge in graph.ordered:
-        depth[edge.target] = max(depth[edge.target], depth[edge.source] + 1)
-    columns: dict[int, list[str]] = {}
-    for node in graph.nodes:
-        columns.setdefault(depth[node], []).append(node)
-    most = max(map(len, columns.values()))
-    return {
-        node: (float(column), (most - len(nodes)) / 2 + index)
-        for column, nodes in columns.items()
-        for index, node in enumerate(nodes)
-    }
 
 
 def in_pixels(cells: Places) -> dict[str, Point]:

@@ -46,10 +46,12 @@ class Strategy(ABC):
         of_examples: one architecture is asked for every example, which may join nothing; all edges are computed, and
             those that an example lacks are masked. Else one for each of a few groups; absent edges are not computed.
         training_share: of the time of a search; the rest goes to `refine`.
+        takes_penalty: there is a λ, `penalty`, that can be set.
     """
 
     of_examples = False
     training_share = 1.0
+    takes_penalty = False
 
     def __init__(self, price: Price, limit: float, seed: int = 0) -> None:
         if not 0 < limit < math.inf:
@@ -71,12 +73,12 @@ class Strategy(ABC):
         """
         require_finite(losses)
 
-    def refine(self, judge: Judge, done: Callable[[], float]) -> None:  # noqa: B027  (nothing is a good answer)
+    def refine(self, judge: Judge, over: Callable[[], float]) -> None:  # noqa: B027  (nothing is a good answer)
         """After the training: search with what it made of the weights. Most strategies have nothing left to do.
 
         Args:
             judge: what an architecture is worth.
-            done: the share of the time for it that is over, to be asked before every judgement; at 1 it ends.
+            over: the share of the time for it that is over, to be asked before every judgement; at 1 it ends.
         """
 
     @abstractmethod

@@ -51,6 +51,8 @@ class BudgetedSuperNetwork(Strategy):
         cost_samples: architectures whose cost a step asks for.
     """
 
+    takes_penalty = True
+
     def __init__(
         self,
         price: Price,
@@ -131,7 +133,9 @@ class BudgetedSuperNetwork(Strategy):
     def facts(self) -> dict[str, Any]:
         """See `Strategy`."""
         entropy_bits = self._sampler.entropy_bits(self._logits)
-        return {"probabilities": self.probabilities, "penalty": self._penalty, "entropy_bits": entropy_bits}
+        likely_cost = self.price(likely) if (likely := self.likely) else None
+        told = {"penalty": self._penalty, "entropy_bits": entropy_bits, "likely_cost": likely_cost}
+        return {"probabilities": self.probabilities, **told}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""

@@ -22,7 +22,11 @@ WARM_UP = 50 / 350  # epochs
 
 
 class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
-    """See the module, and for all arguments `BudgetedSuperNetwork`."""
+    """See the module, and for other arguments `BudgetedSuperNetwork`.
+
+    Args:
+        sampled: bill all that was drawn, dead ends too, as the released code does, instead of live edges.
+    """
 
     of_examples = True
 
@@ -34,10 +38,12 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
         penalty: float = 1.0,
         warm_up: float = WARM_UP,
         learning_rate: float = RATE,
+        sampled: bool = False,
     ) -> None:
         super().__init__(price, limit, seed, penalty, warm_up, initial=3.0, connected=False, temperature=0.0)
         self._optimizer = torch.optim.SGD([self._logits], lr=learning_rate)
         self._disconnected_cost = price(self.graph.full)
+        self._sampled = sampled
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
@@ -51,12 +57,17 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
         draws = self._sampler.decisions(proposals)
         if done < self._warm_up or not draws.decided.any():  # these were asked for before the warm-up was over
             return
-        costs = torch.tensor([self._cost(proposal.architecture) for proposal in proposals])
+        costs = torch.tensor([self._billed(proposal) for proposal in proposals])
         objective = torch.tensor(losses) + self._penalty * (costs / self.limit - 1).clamp(min=0)
         self._optimizer.zero_grad()
         self._logits.grad = (objective - objective.mean()) @ self._sampler.scores(self._logits, draws)
         self._optimizer.step()
         self._logits.clamp_(-SURE, SURE)
+
+    def _billed(self, proposal: Proposal) -> float:
+        if self._sampled and proposal.architecture:
+            return self.price.sampled(name for name, kept in proposal.decisions if kept)
+        return self._cost(proposal.architecture)
 
     def _untaught(self) -> Architecture:
         return self.graph.live(self.graph.full)

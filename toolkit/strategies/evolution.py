@@ -32,10 +32,10 @@ class RegularisedEvolution(Uniform):
         self._edges = sorted(self.graph.live(self.graph.full))
         self._judged: dict[Architecture, float] = {}  # in the order of their birth
 
-    def refine(self, judge: Judge, done: Callable[[], float]) -> None:
+    def refine(self, judge: Judge, over: Callable[[], float]) -> None:
         """See `Strategy`. It ends early when nothing new turns up."""
         population: list[Architecture] = []
-        while done() < 1 and (child := self._unknown(population)) is not None:
+        while over() < 1 and (child := self._unknown(population)) is not None:
             self._judged[child] = judge(child)
             population = [*population, child][-POPULATION:]
 

@@ -31,7 +31,7 @@ class HandMade(Strategy):
     def candidates(self, count: int) -> list[Architecture]:
         """See `Strategy`."""
         fitting = [kept for kept, cost in self._costs.items() if cost <= self.limit] or [self.cheapest_within_limit()]
-        return sorted(fitting, key=lambda kept: -self._costs[kept])[:count]
+        return [max(fitting, key=lambda kept: self._costs[kept])]
 
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""
