@@ -28,7 +28,9 @@ def published_multiply_adds(network: SuperNetwork, input_shape: tuple[int, ...],
         MilliwiseError: an edge does not fit its source.
     """
     graph, work = network.graph, edge_work(network, input_shape)
-    alone = {name: count(item.module, item.input_shape).multiply_adds for name, item in work.items()}
+    distinct = {name: item for name, item in work.items() if item.same_as == name}
+    counted = {name: count(item.module, item.input_shape).multiply_adds for name, item in distinct.items()}
+    alone = {name: counted[item.same_as] for name, item in work.items()}
     if legacy:
         alone = {name: each // _enlarged(network.operations[name]) for name, each in alone.items()}
     inputs = Counter(edge.target for edge in graph.edges)

@@ -112,7 +112,10 @@ def test_what_misses_is_told(tmp_path: Path) -> None:
 def test_pictures_are_drawn_of_what_is_known(tmp_path: Path) -> None:
     kept = sorted(toys._toy(toys.COLUMNS, toys.SCALES)[0].full)
     judged(tmp_path, **{"clouds: bsn, seed 0": [{"depth": 2, "links": 1, "kept": kept}]})
-    assert {path.name for path in (tmp_path / "search-pictures").iterdir()} == {"search-cloud-2.svg", "search-cloud-2.png"}
+    assert {path.name for path in (tmp_path / "search-pictures").iterdir()} == {
+        "search-cloud-2.svg",
+        "search-cloud-2.png",
+    }
 
 
 @pytest.mark.parametrize("name", ["bsn", "bsn-greedy", "bsn-published"])

@@ -119,6 +119,16 @@ def test_a_schedule_says_when_every_edge_runs_and_every_node_is_done() -> None:
     assert inside == sorted(when[of_map] for of_map in when if of_map == "conv" or of_map.startswith("relu"))
 
 
+def test_what_computes_nothing_is_there_as_soon_as_its_source() -> None:
+    of = resnet(1)
+    free = {name: 0 for name in of.graph.full if name.startswith("skip0")}  # an identity: the maps are of one size
+    steps = of.graph.schedule(of.graph.full, 2, free)
+    root = drawing(by_step(of, of.graph.full, steps, "two workers"))
+    told = dict(str(each.findtext("title")).split(": ") for each in of_class(root, "live") if each.findtext("title"))
+    assert free and all(told[name] == told["conv"] == f"step 1 of {len(steps)}" for name in free)
+    assert told["block0-0"] == f"step 2 of {len(steps)}"
+
+
 def test_kinds_are_counted_in_the_key() -> None:
     of = neural(2, 2)
     root = drawing(

@@ -101,16 +101,17 @@ def by_step(setting: Setting, kept: Collection[str], steps: Sequence[Sequence[st
         steps: the edges of each, as `Graph.schedule` gives them.
     """
     live = setting.graph.live(kept)
-    when = {name: step for step, names in enumerate(steps, 1) for name in names if name in live}
+    when = {name: step for step, names in enumerate(steps, 1) for name in names}
     drawn = lay_out(setting.graph, setting.sizes, setting.joints).drawn
     ready: dict[str, int] = {}
-    for name, step in when.items():
-        node = drawn[setting.graph.by_name[name].target]
-        ready[node] = max(step, ready.get(node, 0))
+    for edge in (edge for edge in setting.graph.ordered if edge.name in live):
+        # What computes nothing is there as soon as its source is.
+        step = when.setdefault(edge.name, ready.get(drawn[edge.source], 1))
+        ready[drawn[edge.target]] = max(step, ready.get(drawn[edge.target], 0))
     last = max(len(steps), 1)
 
     def mark(name: str) -> tuple[str, float, str]:
-        step = when.get(name, 1)
+        step = when[name]
         return f"time{(step - 1) * TIMES // last}", 2.6, f"{name}: step {step} of {last}"
 
     def key(canvas: Canvas, x: float, y: float) -> None:
