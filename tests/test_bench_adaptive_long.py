@@ -11,6 +11,7 @@ from fake_adaptive import adaptive
 from gated_trial import HOP
 from tiny_listener import write
 
+from exporters.listener import Listener
 from kws_demo.bench import adaptive_costs, adaptive_long
 from kws_demo.detectors import as_pcm
 from profilers.clock import PacedTiming
@@ -46,6 +47,20 @@ def test_it_is_heard_by_the_product_in_real_time(tmp_path: Path, monkeypatch: py
     assert {name: count for name, count in found["modes"].items() if count} == {
         "wide cold": 1, "wide warm+deep cold": 1, "wide warm": 1,
     }  # fmt: skip
+
+
+def test_a_recording_without_reset_grows_nothing_and_ends_with_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive_long, "SETTLED_S", 1)
+    monkeypatch.setattr(adaptive_long, "LAST_S", 0.4)
+    audio = np.random.default_rng(0).normal(0, 0.1, 20 * HOP).astype(np.float32)
+    np.save(tmp_path / "hour.npy", audio)
+    growth_mb, scores = adaptive_long.without_reset(write(tmp_path / "own.onnx", adaptive()), tmp_path / "hour.npy")
+    listener = Listener.open(tmp_path / "own.onnx")
+    expected = [listener.push(block).probabilities for block in audio.reshape(-1, HOP)]
+    np.testing.assert_array_equal(scores, np.stack(expected[-2:]))
+    assert abs(growth_mb) < 50
 
 
 def test_the_time_of_a_process_is_that_of_its_own_clock() -> None:
