@@ -21,13 +21,12 @@ from kws_demo.candidate import (
     prediction_error,
     save_candidates,
 )
-from kws_demo.hearing import Hearing
 from kws_demo.measure import excess, measure_candidate, predicted_candidate
+from kws_demo.preparation import prepare
 from kws_demo.run_folder import RunFolder
-from kws_demo.seeing import Seeing
-from kws_demo.settings import Settings, data_of, images_of
-from kws_demo.stages import Stages, require_device
-from kws_demo.task import Task
+from kws_demo.settings import Settings
+from kws_demo.stages import MOST_EPOCHS, Stages, require_device
+from kws_demo.warm_up import begin_with
 from profilers.check import require_same_machine
 from profilers.target import parse_target
 from toolkit.budget import Budget, show
@@ -48,7 +47,6 @@ ROOM = 0.9  # candidates are sought below this share of the limit: levels of a s
 SEARCH_SHARE = 0.3  # of the training time; the rest fine-tunes
 CANDIDATES = 12
 MOST_MEASURED = 4
-MOST_EPOCHS = 600
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -104,20 +102,9 @@ class _Run(Stages):
 
     def load(self) -> None:
         """Read or make the data and build the super-network for its labels."""
-        chosen = self.settings
-        self.task: Task
-        if self.space.sees:
-            seen = images_of(chosen, self.space)
-            self.network = self._built(seen.labels)
-            self.task = Seeing(seen, chosen.seed, chosen.device)
-        else:
-            heard = data_of(chosen)
-            self.network = self._built(heard.labels)
-            self.task = Hearing(heard, self.network, self.profile.hop_ms, chosen.seed, chosen.device)
-
-    def _built(self, labels: tuple[str, ...]) -> SuperNetwork:
-        torch.manual_seed(self.settings.seed)
-        return self.space.build(len(labels), self.profile.hop_ms)
+        self.task, self.network = prepare(self.settings, self.space, self.profile.hop_ms)
+        if self.settings.warm is not None:
+            begin_with(self.network, self.task.labels, Path(self.settings.warm))
 
     def train_supernetwork(self) -> None:
         """Train shared weights while the strategy learns which edges to keep."""
@@ -125,6 +112,8 @@ class _Run(Stages):
         room = ROOM if self.budget.timed else 1.0  # what is counted comes out the same again
         limit = max(room * self.budget.limit, self.price(self.price.cheapest()))
         self.strategy: Strategy = find_strategy(chosen.strategy)(self.price, limit, chosen.seed, **chosen.options)
+        if chosen.warm is not None:
+            self.strategy.skip_warm_up()
 
         def log(row: dict[str, Any]) -> None:
             append_log(self.folder, row)

@@ -34,6 +34,7 @@ class Settings:
         threads: refuse a profile made for another thread count.
         fine_tuned: how many candidates that keep the budget are fine-tuned.
         calls: in the measurement of a candidate.
+        warm: file of weights to begin with, as `warm_up` writes it; the strategy's own warm-up is left out.
     """
 
     space: str
@@ -55,6 +56,7 @@ class Settings:
     threads: int | None = None
     fine_tuned: int = 1
     calls: int = CHECK_CALLS
+    warm: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 
 from toolkit.errors import MilliwiseError
 
+MOST_EPOCHS = 600  # where the minutes do not end a training before
+
 
 class Stages:
     """A piece of work in stages.

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kws_demo.stages import require_device
 from kws_demo.sweep_point import Point
 from kws_demo.sweep_row import Row, is_done, read_finished, read_row
 from kws_demo.sweep_table import largest_budget
+from kws_demo.warm_up import warm_up
 from kws_demo.workers import Executor
 from profilers.bundle import BundleTarget
 from profilers.target import parse_target
@@ -62,7 +64,9 @@ def grid(
     ]
 
 
-def run_sweep(points: Sequence[Point], folder: Path, executor: Executor, resume: bool = False) -> list[Row]:
+def run_sweep(
+    points: Sequence[Point], folder: Path, executor: Executor, resume: bool = False, warm_up_minutes: float = 0.0
+) -> list[Row]:
     """Search at every point that is not done, and say how far it is; a point that fails is a row with its reason.
 
     Args:
@@ -70,6 +74,8 @@ def run_sweep(points: Sequence[Point], folder: Path, executor: Executor, resume:
         resume: go on with the sweep in it, if there is one. There may be more points now, of other budgets, seeds or
             strategies, but all that there were have to be among them, with the same arguments: a table is always of
             everything in its folder. What failed is tried again.
+        warm_up_minutes: a super-network is first trained that long, once for each space and seed, here; all of its
+            points begin with it.
 
     Returns:
         A row for each point, in their order.
@@ -79,8 +85,12 @@ def run_sweep(points: Sequence[Point], folder: Path, executor: Executor, resume:
         MilliwiseError: the points do not go together, or the folder holds something else.
     """
     folder = Path(folder)
+    if warm_up_minutes:
+        points = [_warmed(point, folder, executor, warm_up_minutes) for point in points]
     prices = _prices(points, executor)
     _begin(folder, points, resume)
+    for path, point in {point.settings.warm: point for point in points if warm_up_minutes}.items():
+        warm_up(point.settings, point.profile.hop_ms, Path(str(path)), warm_up_minutes)
     waiting = [point for point in points if not is_done(folder / point.name)]
     if len(waiting) < len(points):
         say(f"sweep: {len(points) - len(waiting)} of {len(points)} points were done before")
@@ -98,6 +108,13 @@ def run_sweep(points: Sequence[Point], folder: Path, executor: Executor, resume:
         read_row(point, price, folder / point.name, failures.get(point.name))
         for point, price in zip(points, prices, strict=True)
     ]
+
+
+def _warmed(point: Point, folder: Path, executor: Executor, minutes: float) -> Point:
+    if not executor.here:
+        raise MilliwiseError("nodes of a cluster do not have the warm-up's file: leave --warm-up or --cluster out")
+    path = folder / f"warm-up_{point.space_name}_{minutes:g}-minutes_seed-{point.settings.seed}.safetensors"
+    return replace(point, settings=replace(point.settings, warm=str(path)))
 
 
 def _prices(points: Sequence[Point], executor: Executor) -> list[Price]:

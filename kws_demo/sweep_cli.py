@@ -38,6 +38,13 @@ FORMATS = ("svg", "png")
 @click.option("--penalty", "penalties", help="λ,λ,… of strategies that take one; found by themselves unless given.")
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")
+@click.option(
+    "--warm-up",
+    "warm_up_minutes",
+    default=0.0,
+    type=Finite(0, 10_000),
+    help="First train the super-network so many minutes, once for each space and seed; all points begin with it.",
+)
 @click.option("-o", "output", type=FILE, required=True, help="The folder to write: a run folder for each point.")
 @click.option("--resume", is_flag=True, help="Go on with a sweep, of more points perhaps. What failed is tried again.")
 @click.option(
@@ -65,6 +72,7 @@ def sweep(
     seeds: str,
     output: Path,
     resume: bool,
+    warm_up_minutes: float,
     workers: int | None,
     cluster: str | None,
     as_json: bool,
@@ -87,7 +95,7 @@ def sweep(
     settings["data"] = _found_anywhere(settings["data"])
     points = grid(profiles, _parts(strategies), _parts(budgets), lambdas, _seeds(seeds), **settings)
     executor = _executor(workers, cluster, settings["device"])
-    rows = run_sweep(points, output, executor, resume)
+    rows = run_sweep(points, output, executor, resume, warm_up_minutes)
     summary = summarise(rows)
     facts = [row.facts() for row in rows]
     plots = [output / f"front.{kind}" for kind in FORMATS]

@@ -37,17 +37,27 @@ class Point:
     def name(self) -> str:
         """Of its folder, such as `resnet-fabric_bsn_40-MFLOPs_seed-0`."""
         given = self.settings
-        space = Path(given.space).stem if os.sep in given.space else given.space
-        if space != given.space or len(space) > LONGEST_SPACE:  # a path would be too long, its stem may not be alone
-            space = f"{space[:LONGEST_SPACE]}-{digest(given.space)[:8]}"
         penalty = [] if given.penalty is None else [f"penalty-{given.penalty:g}"]
-        parts = (space, given.strategy, given.budget, *penalty, f"seed-{given.seed}")
-        return "_".join(re.sub(r"[^A-Za-z0-9.=+@]+", "-", part).strip(".-") for part in parts)
+        parts = (given.strategy, given.budget, *penalty, f"seed-{given.seed}")
+        return "_".join([self.space_name, *map(_plain, parts)])
+
+    @property
+    def space_name(self) -> str:
+        """Of its space, as it may stand in the name of a file."""
+        given = self.settings.space
+        space = Path(given).stem if os.sep in given else given
+        if space != given or len(space) > LONGEST_SPACE:  # a path would be too long, its stem may not be alone
+            space = f"{space[:LONGEST_SPACE]}-{digest(given)[:8]}"
+        return _plain(space)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """All that its result depends on, as JSON."""
         return {"settings": asdict(self.settings), "profile": digest(asdict(self.profile))[:16]}
+
+
+def _plain(part: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=+@]+", "-", part).strip(".-")
 
 
 def run_point(point: Point, folder: Path) -> str | None:

@@ -73,6 +73,9 @@ class Strategy(ABC):
         """
         require_finite(losses)
 
+    def skip_warm_up(self) -> None:  # noqa: B027  (many have none)
+        """The weights were warmed up before: learn from the first step on."""
+
     def refine(self, judge: Judge, over: Callable[[], float]) -> None:  # noqa: B027  (nothing is a good answer)
         """After the training: search with what it made of the weights. Most strategies have nothing left to do.
 

@@ -95,6 +95,10 @@ class BudgetedSuperNetwork(Strategy):
         """λ."""
         return self._penalty
 
+    def skip_warm_up(self) -> None:
+        """See `Strategy`."""
+        self._warm_up = 0.0
+
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
         if self._done < self._warm_up:
