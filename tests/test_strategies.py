@@ -116,9 +116,13 @@ class TestContract:
 
 
 def searched(
-    limit: float, loss: Callable[[Architecture], float] = constant, rounds: int = 150, penalty: float | None = None
+    limit: float,
+    loss: Callable[[Architecture], float] = constant,
+    rounds: int = 150,
+    penalty: float | None = None,
+    initial: float | None = None,
 ) -> BudgetedSuperNetwork:
-    strategy = BudgetedSuperNetwork(toy.pricing(), limit, seed=3, penalty=penalty)
+    strategy = BudgetedSuperNetwork(toy.pricing(), limit, seed=3, penalty=penalty, initial=initial)
     drive(strategy, range(rounds), rounds, loss)
     return strategy
 
@@ -132,10 +136,21 @@ def test_bsn_learns_to_keep_a_tight_limit() -> None:
     assert strategy.likely, "it is cheapest to keep nothing, but that is no network"
     assert toy.pricing()(strategy.likely) <= TIGHT
     before = fmean(
-        toy.pricing()(one.architecture) for one in samples(BudgetedSuperNetwork(toy.pricing(), TIGHT, warm_up=0.0))
+        toy.pricing()(one.architecture)
+        for one in samples(BudgetedSuperNetwork(toy.pricing(), TIGHT, warm_up=0.0, initial=0.5))
     )
     after = fmean(toy.pricing()(one.architecture) for one in samples(strategy))
     assert before > 1.2 * TIGHT and after < 1.05 * TIGHT
+
+
+@pytest.mark.parametrize("limit", [TIGHT, 1.5, 2.5])
+def test_bsn_begins_with_networks_that_cost_the_limit_on_average(limit: float) -> None:
+    """In the warm-up, too; what its proposals cost is what its training takes."""
+    price = toy.pricing()
+    for warm_up in (0.0, 0.3):
+        strategy = BudgetedSuperNetwork(price, limit, warm_up=warm_up)
+        mean = fmean(price(one.architecture) for one in samples(strategy, 400))
+        assert mean == pytest.approx(limit, rel=0.06) or (mean > limit and limit == TIGHT), (warm_up, mean)
 
 
 def test_bsn_decides_an_edge_only_where_its_source_is_reached() -> None:
@@ -176,7 +191,7 @@ def test_bsn_weighs_loss_against_cost() -> None:
 
 def test_bsn_respects_a_fixed_penalty_and_finds_one_otherwise() -> None:
     assert searched(TIGHT, rounds=20, penalty=3.0).penalty == 3.0
-    assert searched(TIGHT, rounds=20).penalty > 1.0, "too dear at first: the penalty grows"
+    assert searched(TIGHT, rounds=20, initial=0.5).penalty > 1.0, "too dear at first: the penalty grows"
     assert searched(LOOSE, rounds=20).penalty < 1.0, "nothing to punish: it falls"
 
 

@@ -62,7 +62,7 @@ def test_the_loss_falls_and_the_network_can_tell(name: str | None) -> None:
     network = toy.network()
     rows = run(network, plan=Plan(epochs=12, learning_rate=2e-2), strategy=strategy_named(name))
     assert [row["epoch"] for row in rows] == list(range(1, 13))
-    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     assert all(row["seconds"] > 0 and 0 <= row["learning_rate"] <= 2e-2 for row in rows)
     assert not network.training
     right = torch.cat([logits[:, -1].argmax(1) == labels for logits, labels in predict(network, batches(99))])

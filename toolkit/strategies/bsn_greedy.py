@@ -12,4 +12,4 @@ class GreedyBudgetedSuperNetwork(BudgetedSuperNetwork):
     def __init__(
         self, price: Price, limit: float, seed: int = 0, penalty: float | None = None, warm_up: float = 0.3
     ) -> None:
-        super().__init__(price, limit, seed, penalty, warm_up, connected=False, temperature=0.0)
+        super().__init__(price, limit, seed, penalty, warm_up, initial=0.5, connected=False, temperature=0.0)

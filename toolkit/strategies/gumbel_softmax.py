@@ -26,7 +26,7 @@ class GumbelSoftmax(BudgetedSuperNetwork):
     def __init__(
         self, price: Price, limit: float, seed: int = 0, penalty: float | None = None, warm_up: float = 0.3
     ) -> None:
-        super().__init__(price, limit, seed, penalty, warm_up, temperature=0.0)
+        super().__init__(price, limit, seed, penalty, warm_up, initial=0.5, temperature=0.0)
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
