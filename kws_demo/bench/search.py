@@ -32,7 +32,8 @@ IMAGE = (1, 3, 32, 32)
 ABLATIONS: dict[str, dict[str, Any]] = {
     "with a penalty that stays": {"penalty": 1.0},
     "with independent edges": {"connected": False},
-    "without entropy": {"temperature": 0.0},
+    "with dense networks at first": {"initial": 0.5},
+    "free from the first moment": {"temperature": 0.0},
     "with costs of the trained networks only": {"cost_samples": 4},
 }
 # MFLOPs, parameters, and steps of 1, 2 and 4 workers (thesis, tables 3.1 to 3.9), as they round there.

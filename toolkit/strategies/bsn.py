@@ -7,8 +7,9 @@ only when its source is reached, one architecture for every group of examples, t
 * The cost needs no forward pass, so its share of the gradient is estimated from many more samples than the loss'.
 * λ is found by dual ascent (it grows while the mean cost exceeds the limit) unless the caller fixes it.
 * Every edge starts with the same log-odds, those of networks that cost the limit on average. The warm-up draws such
-  networks, too, instead of training the whole one: what costs several times the limit takes several times as long,
-  and its weights are of little use to what is chosen (measured on images: 11 epochs instead of 4, see the README).
+  networks, too, instead of training the whole one: what costs several times the limit takes several times as long, and
+  its weights are of little use to what is chosen (a ResNet fabric within 1.2 of 13.8 MFLOPs, a minute and a half: 10
+  epochs of searching instead of 4, right for 51.7 % of CIFAR-10 instead of 47.9).
 * Every sample joins source and sink, without dead ends: the decisions at a node are those that keep any edge.
 * What is drawn is held near what it was at first, by a divergence whose weight cools down to nothing: as published,
   the choices of the first moments are never undone (on 20 fabrics of random costs the cheapest path is found in 20,

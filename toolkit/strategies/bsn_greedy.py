@@ -1,4 +1,4 @@
-"""Budgeted Super Networks that neither draw whole networks only nor cool down: what `bsn` gains by that, beside it."""
+"""Budgeted Super Networks that begin dense, draw what joins nothing, too, and follow their first luck: beside `bsn`."""
 
 from __future__ import annotations
 
