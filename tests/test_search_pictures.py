@@ -10,6 +10,7 @@ import torch
 from markup import drawing, of_class, words
 
 from kws_demo.bench import search_pictures, search_toys
+from toolkit.files import write_json
 from toolkit.infrastructure import cloud_costs, table_price
 from toolkit.run import append_log
 
@@ -27,6 +28,7 @@ def test_what_was_found_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     cheapest = table_price(graph, cloud_costs(graph, 3, sums)).cheapest()
     clouds = [{"depth": 3, "links": 1, "kept": sorted(cheapest)}]
     append_log(tmp_path / "run", {"stage": "s", "epoch": 1, "loss": 2.0, "entropy_bits": 0.5})
+    write_json(tmp_path / "run" / "run.json", {"budget": "2 MFLOPs"})
     paths = search_pictures.draw(tmp_path, toys, clouds, 0, tmp_path / "run")
     names = ["search-random-bsn", "search-random-bsn-learning", "search-cloud-3", "search-learning"]
     assert paths == [tmp_path / f"{name}.{kind}" for name in names for kind in ("svg", "png")]

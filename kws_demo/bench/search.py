@@ -81,9 +81,9 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
 
 
 def _a_run(folder: Path) -> Path | None:
-    """That of one of the searches of images, if any was made here: what it learnt is drawn."""
-    found = sorted(folder.glob(f"sweep-*/*_{DEFAULT}_*/run.json"))
-    return found[len(found) // 2].parent if found else None
+    """Of the searches of images that were made here, if any, the one with the most to tell: what it learnt is drawn."""
+    found = [path.parent for path in sorted(folder.glob(f"sweep-*/*_{DEFAULT}_*/run.json"))]
+    return max(found, key=lambda run: (run / "log.jsonl").stat().st_size, default=None)
 
 
 def _for_workers(results: Results, seed: int) -> Iterator[Row]:

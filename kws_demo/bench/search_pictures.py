@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from kws_demo.drawings import training
 from kws_demo.drawings.fabric import Setting, by_cost, by_kind
 from kws_demo.drawings.picture import write_picture
 from kws_demo.drawings.values import number, texts
+from toolkit.budget import Budget, show
+from toolkit.files import read_json
 from toolkit.infrastructure import DEVICE, LINK, SERVER, cloud_costs
 from toolkit.run import read_log
 from toolkit.spaces import neural_fabric
@@ -48,7 +51,8 @@ def draw(
     for row in clouds:
         drawn[f"cloud-{row.get('depth')}"] = _cloud(setting, row, free)
     if run is not None:
-        drawn["learning"] = training.learning(read_log(run))
+        budget = Budget.parse(str(read_json(run / "run.json", "run").get("budget")))
+        drawn["learning"] = training.learning(read_log(run), budget.limit, partial(show, budget.metric))
     return [
         path
         for name, markup in drawn.items()
