@@ -43,7 +43,7 @@ class ImageSearches:
         self._profile = self._measured()
         self._graph = find_space(SPACE).build().graph
         self.counted = self._price("1 MFLOPs")
-        # By name, in MFLOPs, from cheap to dear.
+        # In MFLOPs, from cheap to dear.
         self.made_by_hand = sorted(self.counted(kept) / 1e6 for kept in self._graph.made_by_hand.values())
 
     def _measured(self) -> DeviceProfile:
