@@ -17,6 +17,7 @@ from kws_demo.bench import search_images as pictures
 from kws_demo.bench import search_time as timing
 from kws_demo.bench import search_toys as toys
 from kws_demo.bench.rows import Results, table
+from kws_demo.bench.search_pictures import draw
 from toolkit.spaces import find_space
 from toolkit.strategies import STRATEGIES
 
@@ -40,7 +41,8 @@ def found(limit: str, strategy: str = "bsn", seed: int = 0, **changes: Any) -> d
     told = {"point": "a", "space": "a", "strategy": strategy, "budget": limit, "penalty": None, "seed": seed}
     told |= {"cost": 0.9e6 * float(limit.split()[0]), "budget_kept": True, "validation": 0.5, "validation_error": 0.01}
     told |= {"test": 0.5 + 0.01 * (strategy == "bsn"), "test_error": 0.01, "clips": 1000, "labels": 10, "pixels": False}
-    return {**told, "seconds": 60.0, "failed": None, "tried": 2, "beaten": 0.0, **changes}
+    told |= {"seconds": 60.0, "failed": None, "tried": 2, "beaten": 0.0, "live_edges": 9, "run": "sweep-a/a"}
+    return {**told, **changes}
 
 
 def values_of(**changes: Any) -> dict[str, Any]:
@@ -55,6 +57,12 @@ def values_of(**changes: Any) -> dict[str, Any]:
     values[f"images: bsn, {told}"] = [found("1 MFLOPs"), found("2 MFLOPs")]
     peers = [found(limit, name, seed) for name in ("bsn", *bench.PEERS) for limit in LIMITS for seed in range(3)]
     values |= {f"images: peers, {told}": peers, "images in ms, seed 0": [found("1 ms")]}
+    limits = ("8 steps@1", "8 steps@4")
+    values["images by cost, seeds 0 to 2"] = [
+        found(limit, seed=seed, view=f"steps-{limit[-1]}", live_edges=int(limit[-1]) + seed, test=0.5 + 0.1 * seed)
+        for limit in limits
+        for seed in range(3)
+    ]
     return {**values, "time of searching images, seed 0": TIMES, **changes}
 
 
@@ -78,6 +86,9 @@ def test_what_meets_every_target_is_met(tmp_path: Path) -> None:
     (over,) = (row for name, row in rows.items() if name.startswith("hypervolume"))
     # Accuracy above chance × halvings below twice the largest budget, of what costs 0.9 × 1 MFLOPs.
     assert over["measured"] == pytest.approx(0.41 / 0.40)
+    by_cost = rows["right on images, limited in steps-4"]
+    assert by_cost["measured"] == pytest.approx(0.6) and by_cost["met"] is None
+    assert by_cost["reason"] == "within 8 steps@4; 5 live edges"
     own = rows["of 20 random costs, within 5 % of the cheapest path: bsn"]
     assert own["measured"] == 18 and own["target"] == ">= 18" and "18 exact, the worst 1.3 times" in own["reason"]
     published = rows["of 20 random costs, within 5 % of the cheapest path: bsn-published"]
@@ -170,6 +181,24 @@ def test_a_fabric_is_searched_on_images(images: Path, monkeypatch: pytest.Monkey
     assert [row["strategy"] for row in rows] == ["bsn", "hand-made"]
     assert all(row["budget_kept"] and row["tried"] >= 1 and row["beaten"] <= 0 for row in rows)
     assert rows[1]["cost"] == pytest.approx(1e6 * searches.made_by_hand[1])
+
+
+def test_every_cost_of_the_thesis_has_a_search_and_a_picture(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(pictures, "MINUTES", 0.01)
+    monkeypatch.setattr(pictures, "Processes", lambda _count: pictures.Here())
+    searches = pictures.ImageSearches(images, tmp_path, warm_up_minutes=0.01)
+    rows = searches.searches_by_cost("bsn", [0])
+    assert [row["view"] for row in rows] == list(pictures.COSTS) and all(row["budget_kept"] for row in rows)
+    assert {row["budget"].split("@")[0] for row in rows[2:]} == {"8 steps"}
+    assert len(list(tmp_path.glob("warm-up*"))) == 1  # that all of them begin with
+    runs = bench._runs(tmp_path, rows)
+    assert list(runs) == list(reversed(pictures.COSTS))
+    drawn = draw(tmp_path / "pictures", {}, [], 0, None, runs)
+    assert {path.name for path in drawn} >= {f"search-images-{view}.svg" for view in pictures.COSTS}
+    assert "8 steps on 4 workers" in (tmp_path / "pictures" / "search-images-steps-4.svg").read_text()
 
 
 def test_searches_are_timed(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from kws_demo.bench.rows import Results, machine, row
-from kws_demo.bench.search_images import DATA, ImageSearches
+from kws_demo.bench.search_images import DATA, SEVERAL, ImageSearches
 from kws_demo.bench.search_pictures import draw
 from kws_demo.bench.search_time import time_rows
 from kws_demo.bench.search_toys import cloud_rows, toy_rows, trade_rows
@@ -53,6 +53,7 @@ NEURAL_FABRICS = {
 }
 BUDGETS, QUICK_BUDGETS = 20, 6
 SEEDS, QUICK_SEEDS = 3, 2
+QUICK_WARM_UP = 3.0  # minutes, once for each seed
 PEERS = ("evolution", "gumbel-softmax", "magnitude-pruning", "uniform", "hand-made")
 GROUPED, PUBLISHED = DEFAULT, "bsn-published"  # one architecture for a group of examples, and one for each of them
 Row = dict[str, Any]
@@ -76,7 +77,9 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     seeds = range(seed, seed + (QUICK_SEEDS if quick else SEEDS))
     pictures = _pictures(results, recordings, seeds, quick)
     rows = [*_judged(golden, toys, clouds), *_traded(trades), *_for_workers(results, seed), *pictures]
-    draw(results.path.parent / "search-pictures", toys, clouds, seed, _a_run(results.path.with_suffix("")))
+    folder = results.path.with_suffix("")
+    by_view = _runs(folder, results.get(_by_cost(seeds)) or ())
+    draw(results.path.parent / "search-pictures", toys, clouds, seed, _a_run(folder), by_view)
     return {"rows": rows, "machine": machine()}
 
 
@@ -84,6 +87,16 @@ def _a_run(folder: Path) -> Path | None:
     """Of the searches of images that were made here, if any, the one with the most to tell: what it learnt is drawn."""
     found = [path.parent for path in sorted(folder.glob(f"sweep-*/*_{DEFAULT}_*/run.json"))]
     return max(found, key=lambda run: (run / "log.jsonl").stat().st_size, default=None)
+
+
+def _by_cost(seeds: Sequence[int]) -> str:
+    return f"images by cost, seeds {seeds[0]} to {seeds[-1]}"
+
+
+def _runs(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
+    """One search for every view, of those that were made here."""
+    found = {str(each["view"]): folder / str(each["run"]) for each in reversed(rows)}
+    return {view: run for view, run in found.items() if (run / "run.json").exists()}
 
 
 def _for_workers(results: Results, seed: int) -> Iterator[Row]:
@@ -97,18 +110,20 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
     if not (recordings / DATA).is_file():
         yield row("searches of images", "-", None, None, reason=f"no images in {recordings / DATA}")
         return
-    searches = cache(lambda: ImageSearches(recordings, results.path.with_suffix("")))
+    folder, minutes = results.path.with_suffix(""), QUICK_WARM_UP if quick else 0.0
+    searches = cache(lambda: ImageSearches(recordings, folder, minutes))
     count = QUICK_BUDGETS if quick else BUDGETS
     limits = results.keep(f"image budgets, {count}", lambda: searches().limits(count))
     by_hand = results.keep("image networks made by hand", lambda: searches().made_by_hand)
-    common = [limits[count // 3], *by_hand]
+    common = [limits[0], limits[count // 3], *by_hand]
     told = f"{count} budgets, seeds {seeds[0]} to {seeds[-1]}"
 
-    def kept(name: str, limits: Sequence[float], strategies: Sequence[str]) -> list[Row]:
-        return list(results.keep(name, lambda: searches().counted_searches(limits, strategies, seeds)))
+    def kept(name: str, limits: Sequence[float], strategies: Sequence[str], fine_tuned: int) -> list[Row]:
+        return list(results.keep(name, lambda: searches().counted_searches(limits, strategies, seeds, fine_tuned)))
 
-    own = kept(f"images: {DEFAULT}, {told}", limits, [DEFAULT])
-    peers = kept(f"images: peers, {told}", common, [DEFAULT, *PEERS])
+    own = kept(f"images: {DEFAULT}, {told}", limits, [DEFAULT], SEVERAL)
+    peers = kept(f"images: peers, {told}", common, [DEFAULT, *PEERS], 1)
+    costs = results.keep(_by_cost(seeds), lambda: searches().searches_by_cost(DEFAULT, seeds))
     timed = results.keep(f"images in ms, seed {seeds[0]}", lambda: searches().timed_searches(DEFAULT, seeds[0]))
     times = results.keep(
         f"time of searching images, seed {seeds[0]}",
@@ -117,6 +132,7 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
     yield from _within_budgets("counted", own)
     yield from _within_budgets("in ms, measured as p95", timed)
     yield from _beside_peers(peers, by_hand[-1])
+    yield from _by_costs(costs)
     yield from _timed(times)
 
 
@@ -149,6 +165,18 @@ def _beside_peers(rows: Sequence[Row], chain: float) -> Iterator[Row]:
     )
     name = f"hypervolume over that of the best peer, {best}, at equal wall-clock"
     yield row(name, ">= 1", ratio, lambda value: value >= 1, reason=shown)
+
+
+def _by_costs(rows: Sequence[Row]) -> Iterator[Row]:
+    """Half way from the cheapest to the whole by each cost, and within the same steps by the number of workers."""
+    for view in dict.fromkeys(each["view"] for each in rows):
+        found = [each for each in rows if each["view"] == view]
+        edges = statistics.fmean(each["live_edges"] for each in found)
+        reason = f"within {found[0]['budget']}; {edges:.3g} live edges"
+        right = [each["test"] for each in found]
+        yield row(
+            f"right on images, limited in {view}", "-", statistics.fmean(right), None, seeds_interval(right), reason
+        )
 
 
 def _timed(times: Row) -> Iterator[Row]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kws_demo.sweep import grid, run_sweep
+from kws_demo.sweep_point import Point
 from kws_demo.sweep_row import read_finished
+from kws_demo.warm_up import warm_up
 from kws_demo.workers import Executor, Here, Processes
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
@@ -24,8 +27,11 @@ from toolkit.spaces import find_space
 
 SPACE = "resnet-fabric:blocks=2,width=8"
 MINUTES = 1.5
-FINE_TUNED = 2
+SEVERAL = 2  # candidates to fine-tune, where it is asked whether the better one was chosen
 TIMED_BUDGETS = 3
+# Drawings of `milliwise report` that show an architecture by its cost, with the unit of a budget of that (thesis,
+# figures 3.6 to 3.10).
+COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
 DATA = Path("images") / "cifar10.npz"
 Row = dict[str, Any]
 
@@ -36,10 +42,11 @@ class ImageSearches:
     Args:
         recordings: the folder of test data.
         folder: for the device profile and the runs.
+        warm_up_minutes: of training that all searches of a seed begin with; 0 leaves it out.
     """
 
-    def __init__(self, recordings: Path, folder: Path) -> None:
-        self._data, self._folder = recordings / DATA, folder
+    def __init__(self, recordings: Path, folder: Path, warm_up_minutes: float = 0.0) -> None:
+        self._data, self._folder, self._warm_up_minutes = recordings / DATA, folder, warm_up_minutes
         self._profile = self._measured()
         self._graph = find_space(SPACE).build().graph
         self.counted = self._price("1 MFLOPs")
@@ -59,36 +66,80 @@ class ImageSearches:
         """Budgets in MFLOPs from just above the cheapest network to the whole one, evenly in the logarithm."""
         return _between(self.counted, count, 1e-6)
 
-    def counted_searches(self, limits: Sequence[float], strategies: Sequence[str], seeds: Sequence[int]) -> list[Row]:
-        """As many beside each other as there are cores, each on one: all have the same conditions."""
+    def counted_searches(
+        self, limits: Sequence[float], strategies: Sequence[str], seeds: Sequence[int], fine_tuned: int = 1
+    ) -> list[Row]:
+        """As many beside each other as there are cores, each on one: all have the same conditions.
+
+        Args:
+            limits: in MFLOPs.
+            fine_tuned: how many candidates share the time for that.
+        """
         budgets = [f"{math.ceil(1e4 * limit) / 1e4:.10g} MFLOPs" for limit in limits]
-        return self._swept(budgets, strategies, seeds, Processes(os.cpu_count() or 1))
+        return self._swept(budgets, strategies, seeds, Processes(os.cpu_count() or 1), fine_tuned)
 
     def timed_searches(self, strategy: str, seed: int) -> list[Row]:
         """Under budgets in milliseconds, with nothing beside it."""
         limits = _between(self._price("1 ms"), TIMED_BUDGETS + 1, 1.0)[:-1]  # the whole network fits without a search
-        return self._swept([f"{limit:.3g} ms" for limit in limits], [strategy], [seed], Here())
+        return self._swept([f"{limit:.3g} ms" for limit in limits], [strategy], [seed], Here(), SEVERAL)
+
+    def searches_by_cost(self, strategy: str, seeds: Sequence[int]) -> list[Row]:
+        """One for every cost: half way, in the logarithm, from the cheapest network to the whole one.
+
+        Steps are as many for all numbers of workers, half way to the whole one on the most.
+
+        Returns:
+            what a search gives, with view (see `COSTS`) and run (its folder, in that of this).
+        """
+        limits = {unit: _between(self._price(f"1 {unit}"), 3, 1.0)[1] for unit in COSTS.values()}
+        alike = round(min(limit for unit, limit in limits.items() if unit.startswith("steps")))
+        found = []
+        for view, unit in COSTS.items():
+            limit = alike if unit.startswith("steps") else round(limits[unit])
+            for each in self._swept([f"{limit} {unit}"], [strategy], seeds, Processes(os.cpu_count() or 1)):
+                found.append({**each, "view": view})
+        return found
 
     def _swept(
-        self, budgets: Sequence[str], strategies: Sequence[str], seeds: Sequence[int], executor: Executor
+        self,
+        budgets: Sequence[str],
+        strategies: Sequence[str],
+        seeds: Sequence[int],
+        executor: Executor,
+        fine_tuned: int = 1,
     ) -> list[Row]:
-        given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": FINE_TUNED}
-        points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
+        given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": fine_tuned}
+        points = [
+            self._warmed(point) for point in grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
+        ]
         # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own.
-        folder = self._folder / f"sweep-{digest(sorted(point.name for point in points))[:12]}"
+        told = sorted([point.name, point.arguments] for point in points)
+        folder = self._folder / f"sweep-{digest(told)[:12]}"
         rows = run_sweep(points, folder, executor, resume=True)
         if failed := [f"{row.point} failed: {row.failed}" for row in rows if row.failed is not None]:
             raise MilliwiseError(f"{failed[0]}; {len(failed)} of {len(rows)} searches failed: go on with --resume")
-        return [{**row.facts(), **_beaten(folder / row.point)} for row in rows]
+        return [{**row.facts(), **_found(folder / row.point), "run": f"{folder.name}/{row.point}"} for row in rows]
+
+    def _warmed(self, point: Point) -> Point:
+        """Begin with weights that all searches of that seed share."""
+        minutes = self._warm_up_minutes
+        if not minutes:
+            return point
+        path = self._folder / f"warm-up_{minutes:g}-minutes_seed-{point.settings.seed}.safetensors"
+        warm_up(point.settings, point.profile.hop_ms, path, minutes)
+        return replace(point, settings=replace(point.settings, warm=str(path)))
 
 
-def _beaten(folder: Path) -> Row:
-    """By how many of its standard errors the best that was fine-tuned within the budget validated above the chosen."""
-    tried = [each for each in read_finished(folder)["pareto"] if each["fine_tuned_accuracy"] is not None]
+def _found(folder: Path) -> Row:
+    """Of a run: by how many of its standard errors the best of those fine-tuned within the budget validated above the
+    chosen, how many those were, and how large the chosen one is.
+    """
+    run = read_finished(folder)
+    tried = [each for each in run["pareto"] if each["fine_tuned_accuracy"] is not None]
     chosen = next(each for each in tried if each["chosen"])
     best = max(each["fine_tuned_accuracy"] for each in tried if each["fits"] or each is chosen)
     beaten = (best - chosen["fine_tuned_accuracy"]) / chosen["fine_tuned_error"]
-    return {"tried": len(tried), "beaten": beaten}
+    return {"tried": len(tried), "beaten": beaten, "live_edges": len(run["kept"])}
 
 
 def _between(asked: Price, count: int, unit: float) -> list[float]:

@@ -15,11 +15,14 @@ from kws_demo.drawings import training
 from kws_demo.drawings.fabric import Setting, by_cost, by_kind
 from kws_demo.drawings.picture import write_picture
 from kws_demo.drawings.values import number, texts
+from kws_demo.report_architecture import views
+from profilers.export import PROFILE_NAME
 from toolkit.budget import Budget, show
 from toolkit.files import read_json
 from toolkit.infrastructure import DEVICE, LINK, SERVER, cloud_costs
+from toolkit.profile import DeviceProfile
 from toolkit.run import read_log
-from toolkit.spaces import neural_fabric
+from toolkit.spaces import find_space, neural_fabric
 from toolkit.supernet import SuperNetwork
 
 Row = Mapping[str, Any]
@@ -29,7 +32,12 @@ KINDS = (("on the server", SERVER), ("on the device", DEVICE), ("the link", LINK
 
 
 def draw(
-    folder: Path, toys: Mapping[str, Sequence[Row]], clouds: Sequence[Row], seed: int, run: Path | None = None
+    folder: Path,
+    toys: Mapping[str, Sequence[Row]],
+    clouds: Sequence[Row],
+    seed: int,
+    run: Path | None = None,
+    by_view: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """Write what can be drawn as SVG and PNG; the files. Rows that lack what a picture needs have none.
 
@@ -38,6 +46,7 @@ def draw(
         clouds: the rows of `cloud_rows`.
         seed: that they were made with.
         run: folder of a search of images, whose log tells how loss and entropy went.
+        by_view: folders of such searches, by which drawing of `report_architecture` shows what they were limited in.
     """
     setting = _setting()
     free = frozenset(setting.joints)
@@ -53,6 +62,8 @@ def draw(
     if run is not None:
         budget = Budget.parse(str(read_json(run / "run.json", "run").get("budget")))
         drawn["learning"] = training.learning(read_log(run), budget.limit, partial(show, budget.metric))
+    for name, found in (by_view or {}).items():
+        drawn[f"images-{name}"] = _architecture(found, name)
     return [
         path
         for name, markup in drawn.items()
@@ -80,6 +91,14 @@ def _cloud(setting: Setting, row: Row, free: frozenset[str]) -> str | None:
     kinds = [(f"{name} ({cost:g} each)", [edge for edge in live if costs[edge] == cost]) for name, cost in KINDS]
     title = f"a server from depth {depth:g} on: {sum(costs[name] for name in live):.4g} altogether"
     return by_kind(setting, kept, kinds, title)
+
+
+def _architecture(run: Path, name: str) -> str | None:
+    """That view of what a search found."""
+    found, profile = read_json(run / "run.json", "run"), DeviceProfile.load(run / PROFILE_NAME)
+    graph = find_space(str(found["space"])).build(hop_ms=profile.hop_ms).graph
+    kept = texts(found, "kept")
+    return next((view.markup for view in views(graph, frozenset(kept), profile) if view.name == name), None)
 
 
 def _setting() -> Setting:
