@@ -116,13 +116,18 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
     limits = results.keep(f"image budgets, {count}", lambda: searches().limits(count))
     by_hand = results.keep("image networks made by hand", lambda: searches().made_by_hand)
     common = [limits[0], limits[count // 3], *by_hand]
-    told = f"{count} budgets, seeds {seeds[0]} to {seeds[-1]}"
 
     def kept(name: str, limits: Sequence[float], strategies: Sequence[str], fine_tuned: int) -> list[Row]:
-        return list(results.keep(name, lambda: searches().counted_searches(limits, strategies, seeds, fine_tuned)))
+        """Seed by seed, so that a sitting which ends early has something to go on with."""
 
-    own = kept(f"images: {DEFAULT}, {told}", limits, [DEFAULT], SEVERAL)
-    peers = kept(f"images: peers, {told}", common, [DEFAULT, *PEERS], 1)
+        def search(seed: int) -> list[Row]:
+            return searches().counted_searches(limits, strategies, [seed], fine_tuned)
+
+        keys = {f"images: {name}, {count} budgets, seed {seed}": seed for seed in seeds}
+        return [found for key, seed in keys.items() for found in results.keep(key, partial(search, seed))]
+
+    own = kept(DEFAULT, limits, [DEFAULT], SEVERAL)
+    peers = kept("peers", common, [DEFAULT, *PEERS], 1)
     costs = results.keep(_by_cost(seeds), lambda: searches().searches_by_cost(DEFAULT, seeds))
     timed = results.keep(f"images in ms, seed {seeds[0]}", lambda: searches().timed_searches(DEFAULT, seeds[0]))
     times = results.keep(
