@@ -32,6 +32,7 @@ WORKERS = [
     {"fabric": "a", "limit": 9, **{n: {"live_edges": e, "nodes_per_step": e / 9} for n, e in (("1", 9), ("4", 20))}}
 ]
 SHARED = {"predicted_ms": 1.0, "ratio": 1.1, "kept": True, "used": 2, "noisy": False, "live_edges": 9}
+SHARED |= {"alone": [1.0, 1.0], "tries": 1}
 MAKESPAN = {"space": "a", "cores": 2, "searches": [{**SHARED, "one_live_edges": 5}]}
 TIMES = {"whole_s": 10.0, "ratios": {"bsn": 0.6, "bsn-published": 1.05}}
 
