@@ -10,9 +10,7 @@ import torch
 from markup import drawing, of_class, words
 
 from kws_demo.bench import search_pictures, search_toys
-from toolkit.files import write_json
 from toolkit.infrastructure import cloud_costs, table_price
-from toolkit.run import append_log
 
 NAMESPACE = 'xmlns="http://www.w3.org/2000/svg"'
 
@@ -27,10 +25,8 @@ def test_what_was_found_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     graph, sums = search_toys._toy(search_toys.COLUMNS, search_toys.SCALES)
     cheapest = table_price(graph, cloud_costs(graph, 3, sums)).cheapest()
     clouds = [{"depth": 3, "links": 1, "kept": sorted(cheapest)}]
-    append_log(tmp_path / "run", {"stage": "s", "epoch": 1, "loss": 2.0, "entropy_bits": 0.5})
-    write_json(tmp_path / "run" / "run.json", {"budget": "2 MFLOPs"})
-    paths = search_pictures.draw(tmp_path, toys, clouds, 0, tmp_path / "run")
-    names = ["search-random-bsn", "search-random-bsn-learning", "search-cloud-3", "search-learning"]
+    paths = search_pictures.draw(tmp_path, toys, clouds, 0, {})
+    names = ["search-random-bsn", "search-random-bsn-learning", "search-cloud-3"]
     assert paths == [tmp_path / f"{name}.{kind}" for name in names for kind in ("svg", "png")]
     assert all(path.stat().st_size > 1000 for path in paths)
     cloud, random = (drawing(paths[place].read_text().replace(NAMESPACE, "")) for place in (4, 0))
@@ -46,4 +42,4 @@ def test_what_was_found_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [{}, {"ratio": 1.0, "entropy_bits": 0.1}, {"ratio": 1.0, "kept": ["of", "another"], "history": [1, {"step": 1}]}],
 )
 def test_rows_that_lack_what_a_picture_needs_have_none(row: dict[str, Any], tmp_path: Path) -> None:
-    assert search_pictures.draw(tmp_path, {"bsn": [row], "none": []}, [{"depth": 1, "links": 1}], 0) == []
+    assert search_pictures.draw(tmp_path, {"bsn": [row], "none": []}, [{"depth": 1, "links": 1}], 0, {}) == []

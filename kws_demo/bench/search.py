@@ -77,16 +77,9 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     seeds = range(seed, seed + (QUICK_SEEDS if quick else SEEDS))
     pictures = _pictures(results, recordings, seeds, quick)
     rows = [*_judged(golden, toys, clouds), *_traded(trades), *_for_workers(results, seed), *pictures]
-    folder = results.path.with_suffix("")
-    by_view = _runs(folder, results.get(_by_cost(seeds)) or ())
-    draw(results.path.parent / "search-pictures", toys, clouds, seed, _a_run(folder), by_view)
+    by_view = _runs(results.path.with_suffix(""), results.get(_by_cost(seeds)) or ())
+    draw(results.path.parent / "search-pictures", toys, clouds, seed, by_view)
     return {"rows": rows, "machine": machine()}
-
-
-def _a_run(folder: Path) -> Path | None:
-    """Of the searches of images that were made here, if any, the one with the most to tell: what it learnt is drawn."""
-    found = [path.parent for path in sorted(folder.glob(f"sweep-*/*_{DEFAULT}_*/run.json"))]
-    return max(found, key=lambda run: (run / "log.jsonl").stat().st_size, default=None)
 
 
 def _by_cost(seeds: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ from toolkit.supernet import SuperNetwork
 Row = Mapping[str, Any]
 SIDE = 2 ** (SCALES - 1)  # of an image
 FORM = "{:.3g}".format
+LEARNING = "multiply-adds"  # of the searches by cost, the one whose learning is drawn
 KINDS = (("on the server", SERVER), ("on the device", DEVICE), ("the link", LINK))
 
 
@@ -36,8 +37,7 @@ def draw(
     toys: Mapping[str, Sequence[Row]],
     clouds: Sequence[Row],
     seed: int,
-    run: Path | None = None,
-    by_view: Mapping[str, Path] | None = None,
+    by_view: Mapping[str, Path],
 ) -> list[Path]:
     """Write what can be drawn as SVG and PNG; the files. Rows that lack what a picture needs have none.
 
@@ -45,8 +45,8 @@ def draw(
         toys: of every strategy, the rows of `toy_rows`.
         clouds: the rows of `cloud_rows`.
         seed: that they were made with.
-        run: folder of a search of images, whose log tells how loss and entropy went.
-        by_view: folders of such searches, by which drawing of `report_architecture` shows what they were limited in.
+        by_view: folders of searches of images, by which drawing of `report_architecture` shows what they were limited
+            in; the log of one of them tells how loss and entropy went.
     """
     setting = _setting()
     free = frozenset(setting.joints)
@@ -59,10 +59,10 @@ def draw(
         drawn[f"random-{strategy}-learning"] = training.learning(history, number(first, "least"), FORM, "step")
     for row in clouds:
         drawn[f"cloud-{row.get('depth')}"] = _cloud(setting, row, free)
-    if run is not None:
+    if (run := by_view.get(LEARNING)) is not None:
         budget = Budget.parse(str(read_json(run / "run.json", "run").get("budget")))
         drawn["learning"] = training.learning(read_log(run), budget.limit, partial(show, budget.metric))
-    for name, found in (by_view or {}).items():
+    for name, found in by_view.items():
         drawn[f"images-{name}"] = _architecture(found, name)
     return [
         path
