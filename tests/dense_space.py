@@ -59,6 +59,6 @@ def counted_profile(chosen: Space, hop_ms: int = 200) -> DeviceProfile:
         )
     work = edge_work(network, tuple(features.shape))
     counted = {name: asdict(count(item.module, item.input_shape)) for name, item in work.items()}
-    rows = {name: EdgeCost(0.1, 0.1, 0.0, steps=1, **counts) for name, counts in counted.items()}
+    rows = {name: EdgeCost(0.1, 0.1, 0.0, steps=int(work[name].computes), **counts) for name, counts in counted.items()}
     fixed = {"stem": stem_cost(network.stem, shape), "head": head_cost(network.head, tuple(sink.shape))}
     return gated_space.profile(chosen, edges=rows, fixed=fixed, hop_ms=hop_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ def test_every_cost_of_the_thesis_has_a_search_and_a_picture(
     torch.set_num_threads(1)
     monkeypatch.setattr(pictures, "MINUTES", 0.01)
     monkeypatch.setattr(pictures, "Processes", lambda _count: pictures.Here())
+    shutil.copy(images / "runs" / "resnet-fabric.profile.json", tmp_path)
     searches = pictures.ImageSearches(images, tmp_path, warm_up_minutes=0.01)
     rows = searches.searches_by_cost("bsn", [0])
     assert [row["view"] for row in rows] == list(pictures.COSTS) and all(row["budget_kept"] for row in rows)

@@ -81,7 +81,9 @@ def sections(reader: Reader) -> list[str | None]:
     return [attributes["id"] for tag, attributes in reader.tags if tag == "section"]
 
 
-def test_a_search_of_images_on_a_page_and_as_pictures(images: Path, priced: Price, tmp_path: Path) -> None:
+def test_a_search_of_images_on_a_page_and_as_pictures(
+    images: Path, profiled: DeviceProfile, priced: Price, tmp_path: Path
+) -> None:
     done = report(images, "-o", tmp_path / "report.html", "--pictures", tmp_path / "drawn", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -97,7 +99,7 @@ def test_a_search_of_images_on_a_page_and_as_pictures(images: Path, priced: Pric
     assert ACCOUNTING in text and "1 workers" not in text
     live = priced.graph.live(priced.cheapest())
     for workers in (1, 2, 4):
-        steps = len(priced.graph.schedule(live, workers, dict.fromkeys(live, 1)))
+        steps = len(priced.graph.schedule(live, workers, {name: profiled.edges[name].steps for name in live}))
         assert f"{steps} steps on {workers} worker" in text
     assert f"{len(live)} of {len(priced.graph.edges)} edges" in text
     assert "entropy of a decision, in bit: 0.12 in the end" in text and "λ, the price" in text

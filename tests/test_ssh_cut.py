@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from secure_shell import FILES, JOB, TALKS, Device, needs_sshd, network, wait_un
 from test_target import is_running
 
 from profilers import device as device_module
-from profilers import dialogue, host, profile, ssh
+from profilers import dialogue, host, profile, session, ssh
 from profilers.bundle import job_digest
 from profilers.profile import Effort
 from profilers.ssh import SshTarget
@@ -31,8 +32,8 @@ TINY = Effort(fitted=6, calibrating=2, held_out=3, paced=2, short_calls=10, hop_
 
 @pytest.fixture
 def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device gives up on us after two seconds instead of a minute."""
-    (tmp_path / "hasty.py").write_text(Path(host.__file__).read_text().replace("CUT_S = 60", "CUT_S = 2"))
+    """The device gives up on us after four seconds instead of a minute."""
+    (tmp_path / "hasty.py").write_text(Path(host.__file__).read_text().replace("CUT_S = 60", "CUT_S = 4"))
     monkeypatch.setattr(ssh, "HOST", tmp_path / "hasty.py")
 
 
@@ -85,7 +86,7 @@ def test_the_device_notices_that_nobody_is_there_any_more(
 def test_signs_of_life_keep_a_long_job_alive(
     device: Device, as_runner: Callable[[str], None], hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_runner("time.sleep(3)\n" + TALKS)
+    as_runner("time.sleep(6)\n" + TALKS)
     monkeypatch.setattr(dialogue, "HEARTBEAT_S", 0.2)
     assert len(device.start().run(JOB, FILES, lambda event: None)) == 1
 
@@ -110,6 +111,7 @@ def test_a_link_that_dies_in_the_middle_of_a_profile(
             with profiled_with_a_cut(target, tmp_path, monkeypatch, lambda: switch("down")) as told:
                 assert "cut in the middle" in told
                 wait_until(lambda: not list(device.temporary.iterdir()))
+                monkeypatch.setattr(ssh, "HOST", Path(host.__file__))  # a busy machine must not cut what is resumed
                 switch("up")
         finally:
             device.stop()
@@ -147,6 +149,7 @@ def profiled_with_a_cut(
         return events
 
     monkeypatch.setattr(SshTarget, "run", run)
+    monkeypatch.setattr(session, "SLOWER", math.inf)  # a job during which this machine slows down is asked twice
     monkeypatch.setattr(profile, "profile_device", partial(profile.profile_device, effort=TINY))
     failed = ask(folder, target)
     assert failed.exit_code == 2 and not (folder / "profile.json").exists(), failed.output
