@@ -65,7 +65,12 @@ def grid(
 
 
 def run_sweep(
-    points: Sequence[Point], folder: Path, executor: Executor, resume: bool = False, warm_up_minutes: float = 0.0
+    points: Sequence[Point],
+    folder: Path,
+    executor: Executor,
+    resume: bool = False,
+    warm_up_minutes: float = 0.0,
+    warm_up_folder: Path | None = None,
 ) -> list[Row]:
     """Search at every point that is not done, and say how far it is; a point that fails is a row with its reason.
 
@@ -76,6 +81,7 @@ def run_sweep(
             everything in its folder. What failed is tried again.
         warm_up_minutes: a super-network is first trained that long, once for each space and seed, here; all of its
             points begin with it.
+        warm_up_folder: for the weights of that, where other sweeps of these seeds find them; by default `folder`.
 
     Returns:
         A row for each point, in their order.
@@ -86,7 +92,7 @@ def run_sweep(
     """
     folder = Path(folder)
     if warm_up_minutes:
-        points = [_warmed(point, folder, executor, warm_up_minutes) for point in points]
+        points = [_warmed(point, warm_up_folder or folder, executor, warm_up_minutes) for point in points]
     prices = _prices(points, executor)
     _begin(folder, points, resume)
     for path, point in {point.settings.warm: point for point in points if warm_up_minutes}.items():

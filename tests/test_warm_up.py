@@ -70,6 +70,9 @@ def test_all_points_of_a_seed_begin_with_the_same_weights(
     made = (tmp_path / "s" / names[0]).stat().st_mtime_ns
     assert run_sweep(points, tmp_path / "s", Here(), resume=True, warm_up_minutes=5.0) == rows
     assert (tmp_path / "s" / names[0]).stat().st_mtime_ns == made and len(begun) == 4
+    others = grid({SPACE: sweeping.profile()}, ["uniform"], BUDGETS[:1], [], [0], data=str(folder / "colours.npz"))
+    assert not run_sweep(others, tmp_path / "o", Here(), False, 5.0, tmp_path / "s")[0].failed
+    assert begun[4:] == names[:1] and not list((tmp_path / "o").glob("warm-up*"))  # those of another sweep
     with pytest.raises(MilliwiseError, match="begun with warm"):
         run_sweep(points, tmp_path / "s", Here(), resume=True)
     with pytest.raises(MilliwiseError, match=r"leave --warm-up or --cluster out"):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kws_demo.search import SEARCH_SHARE
 from kws_demo.sweep import grid, run_sweep
-from kws_demo.sweep_point import Point
 from kws_demo.sweep_row import read_finished
-from kws_demo.warm_up import warm_up
 from kws_demo.workers import Executor, Here, Processes
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
@@ -109,25 +107,14 @@ class ImageSearches:
         fine_tuned: int = 1,
     ) -> list[Row]:
         given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": fine_tuned}
-        points = [
-            self._warmed(point) for point in grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
-        ]
+        points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
         # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own.
-        told = sorted([point.name, point.arguments] for point in points)
+        told = [SEARCH_SHARE, self._warm_up_minutes, sorted([point.name, point.arguments] for point in points)]
         folder = self._folder / f"sweep-{digest(told)[:12]}"
-        rows = run_sweep(points, folder, executor, resume=True)
+        rows = run_sweep(points, folder, executor, True, self._warm_up_minutes, warm_up_folder=self._folder)
         if failed := [f"{row.point} failed: {row.failed}" for row in rows if row.failed is not None]:
             raise MilliwiseError(f"{failed[0]}; {len(failed)} of {len(rows)} searches failed: go on with --resume")
         return [{**row.facts(), **_found(folder / row.point), "run": f"{folder.name}/{row.point}"} for row in rows]
-
-    def _warmed(self, point: Point) -> Point:
-        """Begin with weights that all searches of that seed share."""
-        minutes = self._warm_up_minutes
-        if not minutes:
-            return point
-        path = self._folder / f"warm-up_{minutes:g}-minutes_seed-{point.settings.seed}.safetensors"
-        warm_up(point.settings, point.profile.hop_ms, path, minutes)
-        return replace(point, settings=replace(point.settings, warm=str(path)))
 
 
 def _found(folder: Path) -> Row:
