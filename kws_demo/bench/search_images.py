@@ -108,7 +108,8 @@ class ImageSearches:
     ) -> list[Row]:
         given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": fine_tuned}
         points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
-        # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own.
+        # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own; so has
+        # what was searched for another share of the time.
         told = [SEARCH_SHARE, self._warm_up_minutes, sorted([point.name, point.arguments] for point in points)]
         folder = self._folder / f"sweep-{digest(told)[:12]}"
         rows = run_sweep(points, folder, executor, True, self._warm_up_minutes, warm_up_folder=self._folder)
