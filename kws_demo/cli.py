@@ -25,7 +25,9 @@ MOST_FINDINGS = 12  # about own recordings, that are told
 @click.argument("space")
 @click.option("--profile", "profile_file", type=FILE, required=True, help="The device profile (milliwise profile).")
 @click.option(
-    "--budget", required=True, help="Such as '1 ms' (paced p95 of the whole file), '300 kparams' or '40 MFLOPs'."
+    "--budget",
+    required=True,
+    help="Such as '1 ms' (paced p95 of the whole file), '300 kparams', '40 MFLOPs' or '12 cost'.",
 )
 @click.option("--data", required=True, help=DATA)
 @click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
@@ -65,6 +67,15 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     type=Finite(0.05, 10_000),
     help="Training time; measuring comes on top.",
 )
+@click.option(
+    "--fine-tune",
+    "fine_tuned",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 8),
+    help="How many networks are trained alone, each half as dear as the one before, for equal shares of the time; the "
+    "one that validates best is taken. More than one is for budgets that may be too large for the time.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option(
     "--calls",
@@ -78,6 +89,12 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     is_flag=True,
     help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
     "itself by the clock of the profile's table, not on its percentile when called once per hop.",
+)
+@click.option(
+    "--cost",
+    type=FilePath(path_type=str),
+    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
+    "the names of the live edges.",
 )
 @click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
 @click.option("--on", "target", help="Where to measure: local or ssh://HOST. The default is the profile's target.")
@@ -105,14 +122,13 @@ def search(
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
     if settings.strategy == "sanas":
-        _refuse_given(context, "bound", "calls")
+        _refuse_given(context, "bound", "calls", "cost", "fine_tuned")
     elif settings.network_only:
         raise MilliwiseError(f"--network-only is of no use to --strategy {settings.strategy}: leave it out")
     findings = check_added(Path(settings.add)) if settings.add is not None else []
-    for line in findings[:MOST_FINDINGS]:
+    more = [f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}"] if findings[MOST_FINDINGS:] else []
+    for line in [*findings[:MOST_FINDINGS], *more]:
         click.echo(line, err=True)
-    if len(findings) > MOST_FINDINGS:
-        click.echo(f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}", err=True)
     if settings.strategy == "sanas":
         _report_adaptive(
             context, run_adaptive_search(settings, DeviceProfile.load(profile_file), output, resume), output, as_json
@@ -157,7 +173,8 @@ def _refuse_given(context: click.Context, *names: str) -> None:
     """Refuse options that a search for an adaptive listener has no use for: it prices the modes it measured."""
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise MilliwiseError(f"--{name} is of no use to --strategy sanas: leave it out")
+            option = next(each.opts[0] for each in context.command.params if each.name == name)
+            raise MilliwiseError(f"{option} is of no use to --strategy sanas: leave it out")
 
 
 def _next(run: dict[str, Any], output: Path) -> str:

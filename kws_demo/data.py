@@ -36,6 +36,7 @@ from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
 
+OWN = "added/"  # begins the speaker of recordings that a person added
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.35, 300  # times a keyword's clips; of all keywords' clips
 # Of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng. Beside synthetic keywords
@@ -190,7 +191,7 @@ def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clip
             )
         wanted = ADDED_SHARE * (usual[label] or SHARES["train"] * clips_per_word)
         copies = min(MOST_COPIES, max(1, round(wanted / len(group))))
-        own = [replace(recording, part="train", speaker=f"added/{recording.speaker}") for recording in group]
+        own = [replace(recording, part="train", speaker=f"{OWN}{recording.speaker}") for recording in group]
         added += own if label == UNKNOWN else own * copies
     return added
 
@@ -216,8 +217,12 @@ def _plans(
         wanted = math.ceil(max(UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE * len(words)) * float(np.median(counts)))
         wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
         most_real = REAL_BESIDE_SYNTHETIC if source.kind == "synth" else REAL_UNKNOWN
-        real = rng.permutation(len(strangers))[: round(most_real * wanted)]
-        plan.recordings += [strangers[index] for index in sorted(real)]
+        own = [recording for recording in strangers if recording.speaker.startswith(OWN)]
+        others = [recording for recording in strangers if not recording.speaker.startswith(OWN)]
+        drawn = rng.permutation(len(others))[: round(most_real * wanted)]
+        real = [others[index] for index in sorted(drawn)]
+        real += [own[index] for index in sorted(rng.permutation(len(own))[: wanted - len(real)])]
+        plan.recordings += real
         job_seed = _job_seed(seed, number)
         pieces = round(RUNNING * (wanted - len(real)))
         texts = unknown_texts(ignored[part], wanted - len(real) - pieces, rng)

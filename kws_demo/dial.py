@@ -77,10 +77,11 @@ class Dial:
             cap_ms: what any hop may cost; a quarter of the hop when None.
 
         Raises:
-            MilliwiseError: the modes do not name all gates.
+            MilliwiseError: the modes do not name all gates, or none opens a gate after some that can run.
         """
         names = _gate_names(modes, gates)
         self._modes = [_parsed(str(mode["name"]), names) for mode in modes]
+        _check_followed(self._modes, names)
         self.cap_ms = CAP_SHARE * hop_ms if cap_ms is None else cap_ms
         predicted_ms = [mode["predicted_ms"] for mode in modes]
         self._predicted = [each_ms is not None for each_ms in predicted_ms]
@@ -209,6 +210,23 @@ def _gate_names(modes: Sequence[Mapping[str, Any]], gates: int) -> list[str]:
             f"the listener's {len(modes)} modes do not name its {gates} gates, all shut in the first: export it again"
         )
     return found
+
+
+def _check_followed(modes: Sequence[_Mode], gates: Sequence[str]) -> None:
+    """Refuse modes of which, after some that can run, none opens a gate: nobody knows what that costs."""
+    reachable, new = {0}, {0}
+    while new:
+        new = {mode.live for mode in modes for before in new if mode.follows(before)} - reachable
+        reachable |= new
+    for before in sorted(reachable):
+        opened = {mode.live for mode in modes if mode.follows(before)}
+        for place, gate in enumerate(gates):
+            if not any(live >> place & 1 for live in opened):
+                after = "+".join(name for number, name in enumerate(gates) if before >> number & 1) or OFF
+                raise MilliwiseError(
+                    f"the listener's modes do not name one that opens {printable(gate)} after {printable(after)}: "
+                    "export it again"
+                )
 
 
 def _parts(name: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 from toolkit.errors import MilliwiseError, MissingExtra
 from toolkit.progress import progress
 
+PROBE = "bama"  # no word of any language: a voice that changes its language for it does not read Latin letters
 ALIASES = {"zh": "cmn", "no": "nb", "iw": "he", "jp": "ja", "cn": "cmn"}
 STRESS = {ord("ˈ"): None, ord("ˌ"): None}
 
@@ -31,7 +33,8 @@ class Pronunciation:
     """How espeak-ng says a text: `ipa` with ties and stress, and its own `mnemonics`, a tuple of them for each word.
 
     Both are empty where it makes no sound of the text, does not survive it, or cannot read its script and has `spelled`
-    it letter by letter instead.
+    it letter by letter instead. A loan that it says as another language does ("timer" in German) has no mnemonics: they
+    would mean other sounds in its own.
     """
 
     ipa: str = ""
@@ -87,9 +90,13 @@ def _ask(questions: Sequence[tuple[str, str]]) -> list[Pronunciation]:
     """How a voice says a text, for each pair of them; what was asked before is remembered."""
     new = [question for question in dict.fromkeys(questions) if question not in _known()]
     if new:
-        result = run_worker({"texts": new, "voice": new[0][0], "utterances": []})
-        pairs = zip(new, result["ipa"].tolist(), result["mnemonics"].tolist(), strict=True)
-        _known().update({(voice, text): _parsed(text, ipa, names, voice) for (voice, text), ipa, names in pairs})
+        asked = list(dict.fromkeys([*new, *((voice, PROBE) for voice, _text in new)]))
+        result = run_worker({"texts": asked, "voice": new[0][0], "utterances": []})
+        said = dict(zip(asked, zip(result["ipa"].tolist(), result["mnemonics"].tolist(), strict=True), strict=True))
+        reads_latin = {voice: not _tags(said[voice, PROBE][0]) for voice, _text in new}
+        _known().update(
+            {(voice, text): _parsed(text, *said[voice, text], voice, reads_latin[voice]) for voice, text in new}
+        )
     return [_known()[question] for question in questions]
 
 
@@ -99,15 +106,27 @@ def _known() -> dict[tuple[str, str], Pronunciation]:
     return {}
 
 
-def _parsed(text: str, ipa: str, mnemonics: str, voice: str) -> Pronunciation:
-    """The answer of espeak-ng, understood; it changes to a language in parentheses, "(en)", where it has to spell."""
-    if "(" in ipa:
-        return Pronunciation(spelled=True)
-    words = [tuple(filter(None, word.split("·"))) for word in mnemonics.split()]
-    words = [word for word in words if word]
+def _parsed(text: str, ipa: str, mnemonics: str, voice: str, reads_latin: bool) -> Pronunciation:
+    """The answer of espeak-ng, understood; it changes to a language in parentheses, "(en)", to spell, or for a loan."""
+    tags = _tags(ipa)
+    for tag in tags:
+        ipa = ipa.replace(tag, "")
     long = len(ipa.split()) > len(text.split())  # Chinese has a word a syllable; the others spell
+    if tags:
+        spelled = long or not (reads_latin and _is_latin(text))
+        return Pronunciation(spelled=True) if spelled else Pronunciation(ipa.strip())
+    words = [tuple(filter(None, word.split("·"))) for word in mnemonics.split()]
     spelled = long and not text.isascii() and voice.split("-")[0] not in ("cmn", "yue", "hak")
-    return Pronunciation(spelled=True) if spelled else Pronunciation(ipa.strip(), tuple(words))
+    return Pronunciation(spelled=True) if spelled else Pronunciation(ipa.strip(), tuple(filter(None, words)))
+
+
+def _tags(ipa: str) -> list[str]:
+    """Where the language changes: "(en)", with ties between its letters."""
+    return re.findall(r"\([^)]*\)", ipa)
+
+
+def _is_latin(text: str) -> bool:
+    return all(unicodedata.name(letter, "").startswith("LATIN") for letter in text if letter.isalpha())
 
 
 def unread(text: str, language: str) -> bool:

@@ -80,7 +80,8 @@ def _spelled(word: Sequence[Sequence[str]]) -> str:
 def _words(language: str, count: int) -> tuple[str, ...]:
     frequent, own = _frequent(language, 2 * count)
     said = pronounce(frequent, language)
-    kept = [word for word, how in zip(frequent, said, strict=True) if segments(how.ipa)]
+    # Loans are left out: of what people write in German, say, "the" and "you" are English, and no German word.
+    kept = [word for word, how in zip(frequent, said, strict=True) if segments(how.ipa) and how.mnemonics]
     if not own and len(kept) < FEWEST_SAID * len(frequent):
         return tuple(_invented(language, count))
     return tuple(kept[:count])

@@ -159,7 +159,7 @@ def strange_files(recordings: list[Recording]) -> tuple[list[Path], int]:
 
 
 def check_added(folder: Path) -> list[str]:
-    """A line for everything that is wrong with the recordings in `folder/WORD/*`, and for those of other words.
+    """A line for each of the recordings in `folder/WORD/*` that is of another word; then for all else that is wrong.
 
     What cannot be read is left out: that is an error where the recordings are used. Recordings labelled `_unknown_` are
     of many words, so none of them is strange.
@@ -167,14 +167,15 @@ def check_added(folder: Path) -> list[str]:
     Raises:
         MilliwiseError: there is no such folder, or a word has no recordings.
     """
-    lines = []
+    strange: list[str] = []
+    spoiled: list[str] = []
     for label, group in by_label(word_recordings(Path(folder))).items():
         for recording in group:
             if (audio := _readable(recording.path)) is not None:
-                lines += [finding.about(printable(recording.path)) for finding in findings(audio)]
+                spoiled += [finding.about(printable(recording.path)) for finding in findings(audio)]
         if label != UNKNOWN:
-            lines += [unlike(path) for path in strange_files(group)[0]]
-    return lines
+            strange += [unlike(path) for path in strange_files(group)[0]]
+    return strange + spoiled
 
 
 def unlike(path: Path) -> str:

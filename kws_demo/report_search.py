@@ -10,7 +10,7 @@ from typing import Any
 
 from kws_demo.drawings.svg import SHORT, Form
 from kws_demo.drawings.values import number, rows, texts
-from toolkit.budget import TIMED, Budget, show
+from toolkit.budget import OWN, TIMED, Budget, show
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture, Graph
@@ -82,8 +82,12 @@ class Search:
         if self.metric in TIMED or graph is None or self.budget is None:
             return found
         with suppress(MilliwiseError):
-            priced = price(graph, self.profile, self.budget)
-            costs = [priced(texts(row, "kept")) for row in found]
+            costs: list[float | None]
+            if self.metric == OWN:  # which may be a program, and no file may have one run
+                costs = [number(row, "cost") for row in found]
+            else:
+                priced = price(graph, self.profile, self.budget)
+                costs = [priced(texts(row, "kept")) for row in found]
             return [
                 {**row, "cost": cost, "counted": None if number(row, "fine_tuned_accuracy") is None else cost}
                 for row, cost in zip(found, costs, strict=True)

@@ -35,6 +35,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import read_json
 from toolkit.graph import Architecture
+from toolkit.own_cost import own_cost
 from toolkit.profile import DeviceProfile
 from toolkit.progress import countdown, progress
 from toolkit.run import Selected, append_log, save_selected
@@ -49,6 +50,7 @@ ROOM = 0.9  # candidates are sought below this share of the limit: levels of a s
 SEARCH_SHARE = 0.12
 CANDIDATES = 12
 MOST_MEASURED = 4
+SMALLER = 0.5  # of several candidates, each costs at most this share of the one before
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -92,7 +94,8 @@ class _Run(Stages):
             front_end_of(network.stem, self.space.name)
         graph = network.graph
         profile.require(graph, threads=settings.threads)
-        self.price: Price = price(graph, profile, self.budget, bound=settings.bound)
+        own = own_cost(settings.cost, graph)
+        self.price: Price = price(graph, profile, self.budget, bound=settings.bound, own=own)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if self.budget.timed:  # nothing else is measured
@@ -122,14 +125,8 @@ class _Run(Stages):
             if facts := self.strategy.facts():
                 append_log(self.folder, {"stage": "probabilities", "epoch": row["epoch"], **facts})
 
-        self._train(
-            self.network,
-            "training the super-network",
-            SEARCH_SHARE * chosen.minutes * self.strategy.training_share,
-            "search.checkpoint",
-            log,
-            self.strategy,
-        )
+        minutes = SEARCH_SHARE * chosen.minutes * self.strategy.training_share
+        self._train(self.network, "training the super-network", minutes, "search.checkpoint", log, self.strategy)
 
     def _train(
         self,
@@ -195,12 +192,8 @@ class _Run(Stages):
 
     def measure(self, candidates: list[Candidate]) -> None:
         """Measure the most promising on the target until enough keep the budget; at last the cheapest of all."""
-        for number in range(MOST_MEASURED):
-            chosen = next_to_measure(candidates, self.budget.limit)
-            if chosen is None and not any(candidate.fits for candidate in candidates):
-                candidates += self._cheaper(candidates)
-                chosen = next_to_measure(candidates, self.budget.limit)
-            if chosen is None or sum(bool(other.fits) for other in candidates) == self.settings.fine_tuned:
+        for number in range(MOST_MEASURED + self.settings.fine_tuned - 1):
+            if (chosen := self._next(candidates)) is None:
                 break
             self._measure(chosen, f"measuring candidate {number + 1}")
             self._save(candidates)
@@ -210,26 +203,45 @@ class _Run(Stages):
             self._measure(candidates[-1], "measuring the cheapest network")
             self._save(candidates)
 
-    def _cheaper(self, candidates: list[Candidate]) -> list[Candidate]:
-        """What the strategy proposes when its limit is lowered by as much as the predictions were too low."""
-        least = self.price(self.price.cheapest())
-        self.strategy.limit = max(least, ROOM * self.budget.limit / prediction_error(candidates))
+    def _next(self, candidates: list[Candidate]) -> Candidate | None:
+        """The next one to measure, if one more is to be fine-tuned; what the strategy proposes anew joins the others.
+
+        Each that is to be fine-tuned is much smaller than the one before. A smaller network learns faster, and may be
+        the better one when time is short; two of about the same cost would differ by little more than chance.
+        """
+        fitting = [self.price(candidate.kept) for candidate in candidates if candidate.fits]
+        if len(fitting) == self.settings.fine_tuned:
+            return None
+        if not fitting:
+            if found := next_to_measure(candidates, self.budget.limit):
+                return found
+            # As much lower as the predictions were too low.
+            candidates += self._within(ROOM * self.budget.limit / prediction_error(candidates), candidates)
+            return next_to_measure(candidates, self.budget.limit)
+        limit = SMALLER * min(fitting)
+        if limit < self.price(self.price.cheapest()):
+            return None
+        candidates += self._within(limit, candidates)
+        smaller = (each for each in candidates if each.fits is not None or self.price(each.kept) <= limit)
+        return next_to_measure(smaller, self.budget.limit)
+
+    def _within(self, limit: float, candidates: list[Candidate]) -> list[Candidate]:
+        """What the strategy proposes besides the candidates when its limit is lowered."""
+        self.strategy.limit = max(limit, self.price(self.price.cheapest()))
         known = [candidate.kept for candidate in candidates]
         return self._compare([kept for kept in self.strategy.candidates(CANDIDATES) if sorted(kept) not in known])
 
     def _measure(self, candidate: Candidate, title: str) -> None:
         network = self.network.select(candidate.kept).cpu().eval()
-        calls = self.settings.calls
-        shape = self.space.shape(self.profile.hop_ms)
+        shape, calls = self.space.shape(self.profile.hop_ms), self.settings.calls
         measure_candidate(candidate, network, shape, self.budget, self.price, self.profile, self.target, calls, title)
 
     def fine_tune(self, candidates: list[Candidate]) -> dict[int, SuperNetwork]:
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
         fitting = [index for index, candidate in enumerate(candidates) if candidate.fits]
         if not fitting:
-            fitting = [
-                min(range(len(candidates)), key=lambda index: excess(candidates[index], self.budget, self.price))
-            ]
+            places = range(len(candidates))
+            fitting = [min(places, key=lambda index: excess(candidates[index], self.budget, self.price))]
         minutes = (1 - SEARCH_SHARE) * self.settings.minutes / len(fitting)
         networks = {}
         for number, index in enumerate(fitting):
@@ -281,6 +293,6 @@ class _Run(Stages):
                 "between_words": tested.between_words,
                 "confusion": tested.confusion.tolist(),
             },
-            "pareto": [candidate.facts() for candidate in candidates],
+            "pareto": [{**candidate.facts(), "cost": self.price(candidate.kept)} for candidate in candidates],
             "seconds": self.seconds,
         }

@@ -30,9 +30,10 @@ class Settings:
         network_only: a budget of mean FLOPs bills neither controller nor front-end.
         device: where to train, `cpu` or `cuda`.
         bound: price networks by the upper bound of the profile's prediction instead of the prediction.
+        cost: for a budget of it, as `own_cost` takes it.
         on: target to measure on instead of the profile's.
         threads: refuse a profile made for another thread count.
-        fine_tuned: how many candidates that keep the budget are fine-tuned.
+        fine_tuned: how many candidates that keep the budget are fine-tuned, for an equal share of the time each.
         calls: in the measurement of a candidate.
         warm: file of weights to begin with, as `warm_up` writes it; the strategy's own warm-up is left out.
     """
@@ -51,6 +52,7 @@ class Settings:
     words: str | None = None
     clips_per_word: int = 800
     device: str = "cpu"
+    cost: str | None = None
     on: str | None = None
     bound: bool = False
     threads: int | None = None

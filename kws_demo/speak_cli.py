@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def speak(
     from exporters.metadata import UNKNOWN
     from kws_demo.recordings import check_words
     from kws_demo.synthesisers import installed_voices, say_often, say_once
-    from toolkit.errors import MilliwiseError
+    from toolkit.errors import MilliwiseError, printable
     from toolkit.files import require_writable
     from toolkit.progress import progress
 
@@ -44,16 +45,22 @@ def speak(
     require_writable(output / words[0] / "clip.wav")
     others = _others(words, unknown, language, seed)
     clips = 0
-    with progress(
-        f"{len(voices)} voices say {len(words)} words", len(words) * takes * len(voices) + unknown
-    ) as advance:
-        for word, said in zip(words, say_often(words, takes, voices, seed), strict=True):
-            clips += _save(said, output / word)
-            advance(takes * len(voices))
-        for first in range(0, len(others), 50):
-            said = say_once(others[first : first + 50], voices, seed + first)
-            clips += _save(said, output / UNKNOWN, first)
-            advance(len(said))
+    try:
+        with progress(
+            f"{len(voices)} voices say {len(words)} words", len(words) * takes * len(voices) + unknown
+        ) as advance:
+            for word, said in zip(words, say_often(words, takes, voices, seed), strict=True):
+                if not said:
+                    raise MilliwiseError(f"no voice says '{printable(word)}' within a second: choose another word")
+                clips += _save(said, output / word)
+                advance(takes * len(voices))
+            for first in range(0, len(others), 50):
+                said = say_once(others[first : first + 50], voices, seed + first)
+                clips += _save(said, output / UNKNOWN, first)
+                advance(len(said))
+    except MilliwiseError:
+        shutil.rmtree(output, ignore_errors=True)  # it was empty
+        raise
     names = [f"{synthesiser}-{voice}" for synthesiser, voice in voices]
     text = f"{clips} clips by {', '.join(names)} in {output}; next: milliwise search … --add {output}"
     report(as_json, {"clips": clips, "voices": names, "folder": str(output)}, text)

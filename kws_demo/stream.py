@@ -112,8 +112,12 @@ class Keeper:
         """Remember a block for a while."""
         self._recent.append(block)
 
+    def forget(self) -> None:
+        """Nothing was heard just now: there was a gap in time."""
+        self._recent.clear()
+
     def keep(self, found: Detection) -> None:
-        """Save the last 2 s."""
+        """Save the last 2 s, or what there is since the last gap."""
         try:
             save(self.folder, found, np.concatenate(self._recent), self.rate_hz)
             self._failing = False
@@ -151,6 +155,8 @@ def listen(
             begun = time.perf_counter()
             if is_audio and _told(blocks, "after_gap"):
                 _start(listener, decider, dial)
+                if keeper is not None:
+                    keeper.forget()
             start_ms = count * tally.hop_ms - listener.metadata.window_ms
             scores = listener.push(block)
             result = decider.update(start_ms, scores.probabilities)

@@ -80,6 +80,8 @@ def stream(
     with meter, _source(listener.hop_samples, device, wav, use_stdin, rate_hz, say) as blocks:
         on_hop = _on_hop(meter, listener, decider, budget_ms if dial is None else dial.budget_ms)
         summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, keeper, dial)
+    if dial is not None and dial.budget_ms is not None:
+        _say_overspent(summary, listener, dial.budget_ms, say)
     _report_summary(summary, as_json)
 
 
@@ -215,6 +217,16 @@ def _own_budget_ms(listener: Listener) -> float:
         if budget.metric == "latency_ms" and budget.statistic != "mean":
             return budget.limit
     return 1000 * listener.hop_samples / listener.rate
+
+
+def _say_overspent(summary: Summary, listener: Listener, budget_ms: float, say: Callable[[str], None]) -> None:
+    """The dial bills what was predicted of modes, so that a busy machine hears the same; say if that was too low."""
+    taken_ms = summary.ms_per_second * listener.hop_samples / listener.rate
+    if taken_ms > budget_ms:
+        say(
+            f"hops took {taken_ms:.3g} ms on average, not {budget_ms:.3g}: this machine is busier, or slower, than the "
+            "one whose costs the listener bills; export it with a profile of this one"
+        )
 
 
 def _report_summary(summary: Summary, as_json: bool) -> None:

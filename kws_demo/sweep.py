@@ -25,6 +25,7 @@ from toolkit.budget import Budget
 from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json, require_writable, write_json
+from toolkit.own_cost import own_cost
 from toolkit.profile import DeviceProfile
 from toolkit.progress import say
 from toolkit.spaces import find_space
@@ -156,7 +157,7 @@ def _price(point: Point, executor: Executor) -> Price:
     graph = find_space(given.space).build(hop_ms=profile.hop_ms).graph
     profile.require(graph, threads=given.threads)
     budget = Budget.parse(given.budget)
-    found = price(graph, profile, budget, bound=given.bound)
+    found = price(graph, profile, budget, bound=given.bound, own=own_cost(given.cost, graph))
     found.require_feasible(budget)
     target = parse_target(profile.target if given.on is None else given.on)
     if budget.timed and not executor.alone and not isinstance(target, BundleTarget):

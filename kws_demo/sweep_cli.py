@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import FILE, Finite, json_option, report
+from toolkit.cli import FILE, FilePath, Finite, json_option, report
 from toolkit.errors import MilliwiseError
 
 if TYPE_CHECKING:
@@ -35,9 +35,13 @@ FORMATS = ("svg", "png")
 )
 @click.option("--budget", "budgets", required=True, help="BUDGET,BUDGET,… of one kind: '2 MFLOPs,4 MFLOPs'.")
 @click.option("--strategy", "strategies", default="bsn", show_default=True, help="NAME,NAME,… as search takes them.")
+@click.option("--cost", type=FilePath(path_type=str), help="Of budgets such as '12 cost', as search takes it.")
 @click.option("--penalty", "penalties", help="λ,λ,… of strategies that take one; found by themselves unless given.")
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")
+@click.option(
+    "--fine-tune", "fine_tuned", default=1, show_default=True, type=click.IntRange(1, 8), help="As search takes it."
+)
 @click.option(
     "--warm-up",
     "warm_up_minutes",
@@ -83,7 +87,7 @@ def sweep(
     Which strategy is the best is told by the hypervolume of its front. The exit code is 1 if a point failed.
 
     JSON: points[], a row each, with the reason where it failed; table[], their means over seeds with intervals;
-    strategies[], the best first, with hypervolumes; best; clear; reference; metric; failed; plots[]; sweep.
+    strategies[], the best first, with hypervolumes; best; clear; reference; metric; accounting; failed; plots[]; sweep.
     """
     from kws_demo.drawings.front import draw_fronts
     from kws_demo.sweep import grid, run_sweep
@@ -93,6 +97,8 @@ def sweep(
     profiles = _profiles(spaces, profile_files)
     lambdas = [_number(part, "--penalty") for part in _parts(penalties)] if penalties is not None else []
     settings["data"] = _found_anywhere(settings["data"])
+    if settings["cost"] is not None:
+        settings["cost"] = os.path.abspath(settings["cost"])
     points = grid(profiles, _parts(strategies), _parts(budgets), lambdas, _seeds(seeds), **settings)
     executor = _executor(workers, cluster, settings["device"])
     rows = run_sweep(points, output, executor, resume, warm_up_minutes)

@@ -10,6 +10,7 @@ from typing import Any
 from kws_demo.intervals import CONFIDENCE, share_interval
 from kws_demo.sweep_row import Row
 from toolkit.budget import Budget, show
+from toolkit.costs import ACCOUNTING
 from toolkit.errors import MilliwiseError
 from toolkit.pareto import front, hypervolume
 
@@ -44,6 +45,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
     Keys:
         metric: of the budgets.
+        accounting: what costs are billed on.
         table[]: space, strategy, budget, penalty; seeds (that are done), failed, kept; cost, validation, test and
             seconds, means over seeds; validation_low and so on, with what their interval is; front: whether its
             validation accuracy is on the front of its strategy.
@@ -71,6 +73,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     best = compared[0] if compared and compared[0]["hypervolume"] is not None else None
     return {
         "metric": largest.metric,
+        "accounting": ACCOUNTING,
         "table": table,
         "strategies": compared,
         "best": best and best["name"],
@@ -176,7 +179,11 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
     kinds = sorted({row["interval"] for row in summary["table"] if row["interval"]})
     reference = summary["reference"]
     against = f"{show(summary['metric'], reference['cost'])} and {100 * reference['accuracy']:.3g} %"
-    lines = [f"95 % intervals, {'; '.join(kinds)}", f"hypervolume (accuracy × halvings of cost, against {against}):"]
+    billed = f"costs are billed on {summary['accounting']}"
+    lines = [
+        f"95 % intervals, {'; '.join(kinds)}; {billed}",
+        f"hypervolume (accuracy × halvings of cost, against {against}):",
+    ]
     for each in summary["strategies"]:
         if each["hypervolume"] is None:
             lines.append(f"  {each['name']}: unknown, for of every seed a point failed")

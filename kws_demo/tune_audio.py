@@ -70,18 +70,24 @@ class Heard:
     suspects: Sequence[Suspect]  # the first twenty
 
 
-def negatives(spec: str, listener: Listener, seed: int, noise: Path | None = None) -> Stream:
+def negatives(
+    spec: str, listener: Listener, seed: int, noise: Path | None = None, spoken: Sequence[str] = ()
+) -> Stream:
     """A folder of recordings of any length, or "synth:LANGUAGE:HOURS" with `noise` recordings, as one stream.
+
+    Args:
+        spoken: the keywords as that language writes them, in their order, where the listener's labels differ.
 
     Raises:
         MilliwiseError: no such folder, nothing in it, a recording that cannot be read or is named like a keyword; or no
-            such language or number of hours.
+            such language or number of hours, or a keyword that is not of the language, so that talk may hold it.
     """
     keywords = [label for label in listener.labels if is_keyword(label)]
     if spec.startswith("synth:") or spec == "synth":
-        return _talk(spec, keywords, listener, seed, noise)
-    if noise is not None:
-        raise MilliwiseError(f"--noise is heard behind generated talk alone: leave it out, or use --negatives {SPEC}")
+        return _talk(spec, keywords, list(spoken), listener, seed, noise)
+    for option, given in (("--noise", noise), ("--spoken", spoken)):
+        if given:
+            raise MilliwiseError(f"{option} is for generated talk alone: leave it out, or use --negatives {SPEC}")
     files = noise_files(Path(spec))
     _check_names(Path(spec), files, keywords)
     seconds = sum(_checked_seconds(path) for path in files)
@@ -158,7 +164,9 @@ class _Watch:
             self.suspects.append(Suspect(self._labels[top], name, start_ms / 1000))
 
 
-def _talk(spec: str, keywords: Sequence[str], listener: Listener, seed: int, noise: Path | None) -> Stream:
+def _talk(
+    spec: str, keywords: Sequence[str], spoken: list[str], listener: Listener, seed: int, noise: Path | None
+) -> Stream:
     from kws_demo.synth import split_voices
     from kws_demo.talk import Talk
 
@@ -172,10 +180,27 @@ def _talk(spec: str, keywords: Sequence[str], listener: Listener, seed: int, noi
     for path in files:
         _checked_seconds(path)
     voices = split_voices(language, listener.metadata.seed)  # training heard those of "train" alone
-    talk = Talk(keywords, voices["validation"] + voices["test"], language, seed, files)
+    talk = Talk(_as_spoken(keywords, spoken, language), voices["validation"] + voices["test"], language, seed, files)
     seconds = 3600 * float(hours)
     blocks = reblock(talk.minutes(seconds), listener.hop_samples)
     return Stream([Piece(spec, blocks)], seconds, synthetic=True)
+
+
+def _as_spoken(keywords: Sequence[str], spoken: list[str], language: str) -> list[str]:
+    """The keywords that talk must not hold, all of which espeak-ng can say: it is known by their sound."""
+    from kws_demo.espeak import pronounce
+    from kws_demo.phonemes import segments
+
+    cure = f"give --spoken WORD,WORD,…, as {language!r} writes {', '.join(map(printable, keywords))}"
+    if spoken and len(spoken) != len(keywords):
+        raise MilliwiseError(f"--spoken has {len(spoken)} words for {len(keywords)} keywords: {cure}")
+    words = [word.strip() for word in spoken or keywords]
+    for word, said in zip(words, pronounce([word.replace("_", " ") for word in words], language), strict=True):
+        if said.spelled or not segments(said.ipa):
+            raise MilliwiseError(
+                f"espeak-ng cannot say '{printable(word)}' in {language!r}, so the talk may hold the keyword: {cure}"
+            )
+    return words
 
 
 def _laid(clips: Sequence[Recording], gaps: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:

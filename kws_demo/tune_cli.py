@@ -29,11 +29,15 @@ POSITIVES = "Recordings of the keywords in folders of their names, to see how ma
 @click.option("-o", "--output", type=FILE, help="Write the thresholds here, for milliwise stream --thresholds.")
 @click.option("--drawing", type=FILE, help="Draw misses against false alarms here, as SVG.")
 @click.option("--noise", type=FILE, help="Background recordings behind generated talk.")
+@click.option(
+    "--spoken",
+    help="WORD,WORD,…: the keywords, in their order, as the language of generated talk writes them if labels do not.",
+)
 @seed_option
 @json_option
 def tune(
     model: str, spec: str, fa_per_hour: float, folder: Path | None, output: Path | None, drawing: Path | None,
-    noise: Path | None, seed: int, as_json: bool,
+    noise: Path | None, spoken: str | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose the thresholds of the listener MODEL for a number of false alarms an hour.
 
@@ -50,7 +54,7 @@ def tune(
         if path is not None:
             require_writable(path)
     listener = Listener.open(resolve_model(model))
-    stream = negatives(spec, listener, seed, noise)
+    stream = negatives(spec, listener, seed, noise, spoken.split(",") if spoken is not None else ())
     clips = _clips(folder, listener, seed) if folder is not None else None  # first: it is over sooner
     heard = hear(listener, stream, "listening to the negatives", lowest=float(GRID[0]))
     _warn(heard.suspects)

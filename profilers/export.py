@@ -16,7 +16,7 @@ from profilers.export_adaptive import export_adaptive, export_bundle
 from profilers.listener_metadata import image_properties, listener_metadata
 from profilers.measured_file import measured_on
 from profilers.target import LocalTarget
-from toolkit.budget import Budget, show
+from toolkit.budget import OWN, Budget, show
 from toolkit.costs import price, price_modes
 from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
@@ -136,6 +136,8 @@ def _is_kept(
     """As measured, for a budget of time; as counted, for another; None where neither is of the file."""
     if budget.metric == "makespan_ms":
         return None
+    if budget.metric == OWN:
+        return _was_kept(selected)
     if budget.metric == "latency_ms" and budget.statistic == "mean":
         return None if measured is None else measured.p50_ms <= budget.limit
     if budget.metric == "latency_ms":
@@ -147,6 +149,13 @@ def _is_kept(
         network_only = isinstance(prices, dict) and prices.get("network_only") is True
         return price_modes(graph, profile, front_end=not network_only)(selected.architecture) <= budget.limit
     return price(graph, profile, budget)(selected.architecture) <= budget.limit
+
+
+def _was_kept(selected: Selected) -> bool:
+    """Whether the search found so: an own cost may be a program, and no file may have one run."""
+    rows = selected.facts.get("pareto")
+    found = rows if isinstance(rows, list) else []
+    return any(isinstance(row, dict) and row.get("chosen") is True and row.get("fits") is True for row in found)
 
 
 def _why_not_told(budget: Budget, selected: Selected, measured: Check | None) -> str | None:

@@ -153,6 +153,15 @@ def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Pa
         load_data(str(folder), add=tmp_path / "own")
 
 
+def test_own_unknown_recordings_are_all_trained(folder: Path, tmp_path: Path) -> None:
+    record(tmp_path / "other" / "kanske", 200, prefix="u")
+    record(tmp_path / "own" / "_unknown_", 5, takes=1, prefix="mine")
+    data = load_data(str(folder), unknown=[tmp_path / "other"], add=tmp_path / "own")
+    check_sound(data)
+    assert sum(speaker.startswith("added/mine") for speaker in data.train.speaker) == 5
+    assert per_label(data, data.train)["_unknown_"] == FEWEST
+
+
 def test_too_few_unknown_words_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mute(words: list[str], count: int, *_: object, strict: bool = True) -> list[Spoken]:
         return synthesise(words, count, 0, split_voices("en", 0)["train"], strict=strict)[: None if strict else 4]

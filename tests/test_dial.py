@@ -212,12 +212,28 @@ def test_modes_that_do_not_name_the_gates_are_refused(modes: list[dict], gates: 
         Dial(modes, gates, HOP_MS)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a warm"], "opens a after off"),
+        (["a cold"], "opens a after a"),
+        (["a cold", "a warm", "a cold+b cold", "b cold"], "opens b after b"),
+    ],
+)
+def test_modes_after_which_a_gate_cannot_open_are_refused(names: list[str], message: str) -> None:
+    modes = [{"name": name, "predicted_ms": 1.0} for name in ["off", *names]]
+    with pytest.raises(MilliwiseError, match=f"do not name one that {message}: export it again"):
+        Dial(modes, min(len(names), 2), HOP_MS)
+
+
 def test_a_mode_that_is_not_named_is_refused() -> None:
     with pytest.raises(MilliwiseError, match="ran mode 9, which its metadata does not name"):
         Dial(MODES, 2, HOP_MS).ran(9, 1.0)
 
 
 @given(st.text(max_size=30))
+@example("deep cold")
+@example("deep warm")
 def test_names_of_any_kind_are_parsed_or_refused(name: str) -> None:
     try:
         Dial([MODES[0], {"name": name, "predicted_ms": 1}], 1, HOP_MS).ran(1, 0)

@@ -8,6 +8,7 @@ import pytest
 
 from kws_demo import espeak
 from kws_demo.espeak import base_voices, pronounce, run_worker
+from kws_demo.synth import check_sayable
 from toolkit.errors import MilliwiseError
 
 pytest.importorskip("espeakng_loader")
@@ -23,6 +24,19 @@ def test_mnemonics_can_be_said_again() -> None:
 def test_other_scripts_are_spelled() -> None:
     assert [said.spelled for said in pronounce(["yes", "привет", "你好", ""], "en")] == [False, True, True, False]
     assert [said.spelled for said in pronounce(["とまれ", "東京"], "ja")] == [False, True]
+
+
+@pytest.mark.parametrize(("language", "loan"), [("de", "team"), ("fr", "weekend"), ("nl", "weekend")])
+def test_loans_are_words(language: str, loan: str) -> None:
+    (said,) = pronounce([loan], language)
+    assert not said.spelled and "(" not in said.ipa and said.ipa == pronounce([loan], "en-gb")[0].ipa
+    check_sayable([loan], language)
+
+
+def test_latin_letters_are_foreign_to_those_who_do_not_write_them() -> None:
+    for language in ("ar", "ru", "ja", "ko", "hi"):
+        assert [said.spelled for said in pronounce(["yes", "stop"], language)] == [True, True]
+    assert [said.spelled for said in pronounce(["привет", "ц", "نعم"], "de")] == [True] * 3
 
 
 @pytest.mark.parametrize("language", ["nb", "hyw", "ltg"])  # their dictionaries have other names

@@ -20,7 +20,7 @@ from tiny_listener import HOP, metadata, model, tone, write
 
 from exporters.listener import Listener
 from kws_demo.audio import wav_blocks
-from kws_demo.decide import Decider, Detection, never_found
+from kws_demo.decide import Decider, Decision, Detection, never_found
 from kws_demo.microphone import Microphone
 from kws_demo.stream import Histogram, Hop, Keeper, Summary, listen, save
 from kws_demo.stream_cli import devices, stream
@@ -131,6 +131,29 @@ def test_what_led_to_a_detection_is_saved(tiny: Path, recording: Path, tmp_path:
     audio, rate_hz = soundfile.read(kept[1], dtype="float32")
     assert rate_hz == 16000
     np.testing.assert_allclose(audio, tone(6, [(1, 2), (5.4, 6)])[4 * 16000 :], atol=1e-4)
+
+
+def test_what_was_heard_before_a_gap_is_not_saved(tiny: Path, tmp_path: Path) -> None:
+    hop = 3200
+    blocks = np.split(tone(6, [(1, 2), (5.4, 6)]), 6 * 16000 // hop)
+
+    class Interrupted:
+        """A source that was away for a while after 5 s."""
+
+        after_gap = 0
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            for number, block in enumerate(blocks):
+                self.after_gap = int(number == 25)
+                yield block
+
+    listener = Listener.open(tiny)
+    decider = Decider(listener.labels, 200, Decision(**listener.metadata.decision))
+    keeper = Keeper(tmp_path / "kept", 16000, hop)
+    found: list[Detection] = []
+    listen(listener, Interrupted(), decider, found.append, keeper=keeper)
+    sizes = [soundfile.info(path).frames for path in sorted((tmp_path / "kept").iterdir())]
+    assert len(found) == len(sizes) == 2 and max(sizes) == sizes[0] and sizes[1] < 2 * 16000
 
 
 def test_a_keyword_cannot_choose_where_it_is_saved(tmp_path: Path) -> None:

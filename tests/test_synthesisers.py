@@ -70,6 +70,15 @@ def test_the_folder_is_one_that_search_can_add(tmp_path: Path, monkeypatch: pyte
     assert "is not empty" in str(again.exception) and len(word_recordings(output)) == len(found)
 
 
+@needs_flite
+def test_a_word_that_lasts_too_long_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesisers, "installed_voices", lambda language: [("flite", "slt")])
+    output = tmp_path / "voices"
+    words = ["left", "antidisestablishmentarianism_in_public"]
+    result = CliRunner().invoke(speak, [*words, "-o", str(output), "--takes", "1", "--unknown", "0"])
+    assert "no voice says 'antidis" in str(result.exception) and not output.exists()
+
+
 def fake_program(folder: Path, name: str, script: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod((folder / name).stat().st_mode | stat.S_IEXEC)

@@ -1,6 +1,7 @@
 """Thresholds for a rate of false alarms: chosen as defined, honest about short tests, and right in the stream."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
@@ -183,6 +184,22 @@ def test_other_names_are_not(tiny: Path, tmp_path: Path) -> None:
     assert stream.seconds == 3.5
     heard = hear(Listener.open(tiny), stream, "")
     assert heard.hours == pytest.approx(3.6 / 3600) and len(heard.track) > 0  # each file ends with a whole hop
+
+
+@pytest.mark.parametrize(
+    ("spec", "spoken", "message"),
+    [
+        ("synth:ru:0.1", (), "cannot say 'loud' in 'ru', so the talk may hold the keyword: give --spoken"),
+        ("synth:ru:0.1", ("громко", "тихо"), "--spoken has 2 words for 1 keywords"),
+        ("synth:ru:0.1", ("",), "cannot say ''"),
+        ("somewhere", ("громко",), "--spoken is for generated talk alone"),
+    ],
+)
+def test_talk_is_known_to_be_without_keywords(spec: str, spoken: tuple[str, ...], message: str, tiny: Path) -> None:
+    pytest.importorskip("espeakng_loader")
+    with pytest.raises(MilliwiseError, match=re.escape(message)):
+        negatives(spec, Listener.open(tiny), 0, spoken=spoken)
+    assert negatives("synth:ru:0.1", Listener.open(tiny), 0, spoken=("громко",)).synthetic
 
 
 def test_states_are_kept_between_files_and_synthetic_talk_holds_no_suspects(tiny: Path) -> None:

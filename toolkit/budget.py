@@ -25,13 +25,16 @@ UNITS: dict[str, tuple[str, float, str]] = {
     "kparams": ("parameters", 1e3, "kparams"),
     "mparams": ("parameters", 1e6, "Mparams"),
     "steps": ("steps", 1.0, "steps"),
+    "cost": ("cost", 1.0, "cost"),
 }
+OWN = "cost"  # metric of a cost that the user gives
 STATISTICS = ("p50", "p95", "p99")  # of a network that does not change
 AVERAGED = {"latency_ms": "mean_ms", "multiply_adds": "mean_multiply_adds"}  # over hops, of one that does; in JSON
 TIMED = ("latency_ms", "makespan_ms")
 MOST_WORKERS = 16  # that a makespan is measured on
 EXAMPLES = (
-    "'2 ms', '2 ms p50', '1 ms mean', '5 ms@2', '500 kB', '40 MFLOPs', '40 MFLOPs mean', '300 kparams' or '8 steps@4'"
+    "'2 ms', '2 ms p50', '1 ms mean', '5 ms@2', '500 kB', '40 MFLOPs', '40 MFLOPs mean', '300 kparams', '8 steps@4' "
+    "or '12 cost'"
 )
 FORM = re.compile(
     r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>[A-Za-zµ]*)(?:@(?P<workers>[0-9]{1,3}))?(?:\s+(?P<statistic>p[0-9]+|mean))?\s*"
@@ -43,7 +46,7 @@ class Budget:
     """A limit. FLOPs are multiply-adds counted once, as in the published tables of the methods.
 
     Attributes:
-        metric: latency_ms, makespan_ms, memory_bytes, multiply_adds, parameters or steps.
+        metric: latency_ms, makespan_ms, memory_bytes, multiply_adds, parameters, steps, or cost: the user's own.
         limit: in the metric's own unit (ms, bytes, single operations, steps).
         statistic: of the paced latency: p50, p95 (the default) or p99; mean, of latency or multiply-adds, for networks
             that change from hop to hop; else empty: a makespan is the median of networks run back to back.

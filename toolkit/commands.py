@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli import FILE, json_option, report
+from toolkit.cli import FILE, FilePath, json_option, report
 
 
 @click.command()
@@ -48,14 +48,27 @@ def spaces(as_json: bool) -> None:
     help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
     "itself by the clock of the profile's table, not on its percentile when called once per hop.",
 )
+@click.option(
+    "--cost",
+    type=FilePath(path_type=str),
+    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
+    "the names of the live edges.",
+)
 @json_option
 @click.pass_context
 def feasible(
-    context: click.Context, space: str, profile_file: Path, budget: str | None, bound: bool, as_json: bool
+    context: click.Context,
+    space: str,
+    profile_file: Path,
+    budget: str | None,
+    bound: bool,
+    cost: str | None,
+    as_json: bool,
 ) -> None:
     """What the cheapest, the median and the dearest network of SPACE cost on the profiled device."""
     from toolkit.budget import Budget, show
     from toolkit.costs import ACCOUNTING, price
+    from toolkit.own_cost import own_cost
     from toolkit.profile import DeviceProfile
     from toolkit.spaces import find_space
 
@@ -63,7 +76,8 @@ def feasible(
     limit.require_fixed()
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph
-    least, median, most = price(graph, profile, limit, bound=bound).spread_of_space()
+    priced = price(graph, profile, limit, bound=bound, own=own_cost(cost, graph))
+    least, median, most = priced.spread_of_space()
     unit = "ms" if limit.metric == "latency_ms" else limit.metric
     fits = least <= limit.limit
     verdict = (

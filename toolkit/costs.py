@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from toolkit.budget import Budget, show
+from toolkit.budget import OWN, Budget, show
 from toolkit.errors import BudgetTooSmall, MilliwiseError, UnpricedEdge
 from toolkit.graph import Architecture, Graph
 from toolkit.memory import Planned, peak_activation_bytes
@@ -81,7 +81,7 @@ class Price:
             raise MilliwiseError(
                 f"the cost of a network ({self.metric}) is {shown:.60}: it must be a number of 0 or more"
             )
-        return cost
+        return float(cost)  # whole numbers, too
 
     def cheapest(self) -> Architecture:
         """The cheapest path from source to sink.
@@ -124,14 +124,18 @@ class Price:
         return cheapest
 
 
-def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool = False) -> Price:
+def price(
+    graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool = False, own: Price | None = None
+) -> Price:
     """How `budget`'s metric is computed from a device profile.
 
     Args:
         bound: latency is priced at the upper bound that the profile calibrated, instead of at the prediction.
+        own: the user's own cost, for a budget of that.
 
     Raises:
-        MilliwiseError: the budget is of the mean over networks that change.
+        MilliwiseError: the budget is of the mean over networks that change; or it is of the user's own cost and none is
+            given, or the other way round.
         ProfileMismatch: the profile is of another graph.
         UnpricedEdge: an edge has no measured cost, or one that could not be counted, and lies on a path from source to
             sink, so that a search may come upon it. Edges on no such path are in no network. A makespan on so many
@@ -144,6 +148,8 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
     profile.require(graph)
     live = graph.live(graph.full)
     profile.require_priced(live)
+    if own is not None or budget.metric == OWN:
+        return _own(budget, own)
     rows = profile.edges
     if budget.metric == "multiply_adds":
         _require_counted(profile, live, profile.fixed)
@@ -164,6 +170,16 @@ def price(graph: Graph, profile: DeviceProfile, budget: Budget, *, bound: bool =
         "makespan_ms": lru_cache(CACHED)(lambda live: profile.makespan_ms(graph, live, budget.workers)),
     }
     return Price(graph, budget.metric, costs[budget.metric], additive=budget.metric not in WHOLE)
+
+
+def _own(budget: Budget, own: Price | None) -> Price:
+    if own is None:
+        raise MilliwiseError(
+            f"a budget of {budget} is of a cost of your own: give --cost table.json or --cost my_cost.py:function"
+        )
+    if budget.metric != OWN:
+        raise MilliwiseError(f"--cost is for a budget of it, such as '12 cost', not {budget}: leave one of them out")
+    return own
 
 
 def price_modes(graph: Graph, profile: DeviceProfile, *, front_end: bool = True) -> Cost:

@@ -185,7 +185,8 @@ def _backward_grouped(
     """The mean loss of every architecture on its group of examples; fewer groups where examples are few."""
     features, labels = batch
     losses = []
-    parts = zip(proposals, features.chunk(len(proposals)), labels.chunk(len(proposals)), strict=False)
+    groups = max(1, min(len(proposals), len(labels) // 2))  # what has one example only cannot be normalised by it
+    parts = zip(proposals, features.tensor_split(groups), labels.tensor_split(groups), strict=False)
     for proposal, some_features, some_labels in parts:
         logits = _logits(network, some_features, proposal.architecture, proposal.gates, bfloat16)
         value = loss(logits, some_labels)

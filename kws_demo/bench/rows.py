@@ -19,7 +19,7 @@ class Results:
     """Raw results by key, written to a JSON-lines file after each, with the commit and machine they come from."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        self.path = path
+        self.path, self.resume = path, resume
         self._rows: dict[str, dict[str, Any]] = {}
         if resume and path.exists():
             self._rows = _stored(path)

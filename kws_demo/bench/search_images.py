@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kws_demo.search import SEARCH_SHARE
+from kws_demo.search import SEARCH_SHARE, SMALLER
 from kws_demo.sweep import grid, run_sweep
 from kws_demo.sweep_row import read_finished
 from kws_demo.workers import Executor, Here, Processes
@@ -41,10 +42,12 @@ class ImageSearches:
         recordings: the folder of test data.
         folder: for the device profile and the runs.
         warm_up_minutes: of training that all searches of a seed begin with; 0 leaves it out.
+        resume: take what an earlier run left in the folder; else only its profile and its warm-ups are used again.
     """
 
-    def __init__(self, recordings: Path, folder: Path, warm_up_minutes: float = 0.0) -> None:
+    def __init__(self, recordings: Path, folder: Path, warm_up_minutes: float = 0.0, resume: bool = True) -> None:
         self._data, self._folder, self._warm_up_minutes = recordings / DATA, folder, warm_up_minutes
+        self._resume = resume
         self._profile = self._measured()
         self._graph = find_space(SPACE).build().graph
         self.counted = self._price("1 MFLOPs")
@@ -74,7 +77,7 @@ class ImageSearches:
             fine_tuned: how many candidates share the time for that.
         """
         budgets = [f"{math.ceil(1e4 * limit) / 1e4:.10g} MFLOPs" for limit in limits]
-        return self._swept(budgets, strategies, seeds, Processes(os.cpu_count() or 1), fine_tuned)
+        return self._swept(budgets, strategies, seeds, Processes(len(os.sched_getaffinity(0))), fine_tuned)
 
     def timed_searches(self, strategy: str, seed: int) -> list[Row]:
         """Under budgets in milliseconds, with nothing beside it."""
@@ -94,7 +97,7 @@ class ImageSearches:
         found = []
         for view, unit in COSTS.items():
             limit = alike if unit.startswith("steps") else round(limits[unit])
-            for each in self._swept([f"{limit} {unit}"], [strategy], seeds, Processes(os.cpu_count() or 1)):
+            for each in self._swept([f"{limit} {unit}"], [strategy], seeds, Processes(len(os.sched_getaffinity(0)))):
                 found.append({**each, "view": view})
         return found
 
@@ -109,9 +112,12 @@ class ImageSearches:
         given = {"data": str(self._data), "minutes": MINUTES, "fine_tuned": fine_tuned}
         points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
         # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own; so has
-        # what was searched for another share of the time.
-        told = [SEARCH_SHARE, self._warm_up_minutes, sorted([point.name, point.arguments] for point in points)]
+        # what was searched in another way.
+        ways = [SEARCH_SHARE, SMALLER, self._warm_up_minutes]
+        told = [ways, sorted([point.name, point.arguments] for point in points)]
         folder = self._folder / f"sweep-{digest(told)[:12]}"
+        if not self._resume and folder.exists():
+            shutil.rmtree(folder)
         rows = run_sweep(points, folder, executor, True, self._warm_up_minutes, warm_up_folder=self._folder)
         if failed := [f"{row.point} failed: {row.failed}" for row in rows if row.failed is not None]:
             raise MilliwiseError(f"{failed[0]}; {len(failed)} of {len(rows)} searches failed: go on with --resume")

@@ -25,6 +25,7 @@ AXES = {
     "multiply_adds": "multiply-adds",
     "parameters": "parameters",
     "steps": "steps",
+    "cost": "cost",
 }
 Bar = tuple[str, float | None, str, float | None]  # name, ms, style, upper bound in ms
 

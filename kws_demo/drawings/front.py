@@ -18,6 +18,7 @@ NAMES = {
     "multiply_adds": "multiply-adds",
     "parameters": "parameters",
     "steps": "sequential steps",
+    "cost": "cost",
 }
 Row = Mapping[str, Any]
 
@@ -57,7 +58,8 @@ def draw_fronts(summary: Mapping[str, Any], points: Sequence[Row], path: Path) -
         for space, mark in zip(spaces, MARKS * len(spaces), strict=False):
             axes.plot([], [], mark, color="#6b7280", markersize=5, label=label(space))
     _axes(axes, f"{NAMES.get(summary['metric'], summary['metric'])}{unit}", [row["cost"] / factor for row in table])
-    title = f"Fronts chosen by validation accuracy; 95 %: {'; '.join(sorted({row['interval'] for row in table}))}"
+    intervals = "; ".join(sorted({row["interval"] for row in table}))
+    title = f"Fronts chosen by validation accuracy; costs are billed on {summary['accounting']}; 95 %: {intervals}"
     figure.suptitle(title if table else "Nothing was finished", parse_math=False, fontsize=10)
     write_figure(figure, path)
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from toolkit.errors import MilliwiseError
+from toolkit.programs import imported, loaded, neighbours, running
 from toolkit.spaces.settings import Choice, Setting, Whole, read_settings
 
 if TYPE_CHECKING:
     from toolkit.adaptive import AdaptiveNetwork
     from toolkit.supernet import SuperNetwork
 
-OF_AN_EXTRA = ("torch", "torchaudio", "onnx")  # modules that a small install is without
+SPACE = "search space"  # as errors call the user's own
 SAMPLES_PER_MS = 16  # of the audio that listeners hear
 
 
@@ -76,7 +73,7 @@ class Space:
         builder: Callable[..., SuperNetwork] = importlib.import_module(self.module).build
         if not self.own:
             return builder(labels, hop_ms, **self.chosen)
-        with _running(self.name), _neighbours(Path(self.name)):
+        with running(SPACE, self.name), neighbours(Path(self.name)):
             network = builder(labels, hop_ms)
             _require_runs(network, self.shape(hop_ms))
             return network
@@ -93,7 +90,7 @@ class Space:
         if not hasattr(module, "GATED"):
             raise MilliwiseError(f"{self.name} has no gated edges: take kws-gated or kws-cnn, or name them in GATED")
         network = self.build(labels, hop_ms)
-        with _running(self.name) if self.own else nullcontext():
+        with running(SPACE, self.name) if self.own else nullcontext():
             return gate(network, module.GATED, getattr(module, "CONTROLLER", "hearing"))
 
     def shape(self, hop_ms: int) -> tuple[int, ...]:
@@ -169,11 +166,11 @@ def find_space(name: str) -> Space:
         if not path.is_file():
             raise MilliwiseError(f"there is no file {name} with a search space: name a Python file that has build()")
         name = str(path.resolve())
-        with _running(name):
-            return _own(name, _load(Path(name)))
+        with running(SPACE, name):
+            return _own(name, loaded(Path(name)))
     if "." in name:
-        with _running(name):
-            return _own(name, _import(name))
+        with running(SPACE, name):
+            return _own(name, imported(name))
     raise MilliwiseError(f"no search space {name!r}: choose {', '.join(SPACES)}, or the Python file of your own")
 
 
@@ -207,43 +204,6 @@ def built_in_space(name: str, by: str) -> Space:
     return known
 
 
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise MilliwiseError(f"there is no module {error.name}: install it, or name the Python file") from None
-
-
-def _load(path: Path) -> ModuleType:
-    """Run a file as a module, which may import its neighbours. It stays in `sys.modules`, from where it is built."""
-    name = f"milliwise_space_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise MilliwiseError("it is no Python file: its name has to end in .py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        with _neighbours(path):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-@contextmanager
-def _neighbours(path: Path) -> Iterator[None]:
-    """Inside, what lies beside a file of the user's can be imported; nothing more for a module, which is installed."""
-    folders = [str(path.parent)] if path.suffix == ".py" else []
-    sys.path += folders
-    try:
-        yield
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
-
-
 def _own(name: str, module: ModuleType) -> Space:
     if not callable(getattr(module, "build", None)):
         raise MilliwiseError("it has no function build(labels, hop_ms): add one that returns the SuperNetwork")
@@ -272,20 +232,3 @@ def _require_runs(network: object, shape: tuple[int, ...]) -> None:
     if not isinstance(output, torch.Tensor) or output.shape[:1] != (1,):
         made = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise MilliwiseError(f"its network makes {made} of {list(shape)}: return one tensor with a batch of one")
-
-
-@contextmanager
-def _running(name: str) -> Iterator[None]:
-    """What goes wrong in a user's own space is said in one line: where, and what."""
-    try:
-        with redirect_stdout(sys.stderr):  # what our own commands print is read by programs
-            yield
-    except MilliwiseError as error:
-        raise MilliwiseError(f"search space {name}: {error}") from error
-    except (Exception, SystemExit) as error:  # it is a program, which raises what it likes
-        if isinstance(error, ModuleNotFoundError) and error.name in OF_AN_EXTRA:
-            raise  # the command says how to install them
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
-        where = f", line {lines[-1]}" if lines else ""
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise MilliwiseError(f"search space {name}{where}: {said[:300]}; correct it") from error

@@ -53,7 +53,7 @@ class MagnitudePruning(Strategy):
         return list(dict.fromkeys([*found, self._cheapest]))[:count]
 
     def _per_cost(self, magnitude: dict[str, float]) -> dict[str, float]:
-        whole = self.price(self._whole)
+        whole = self.price(self._whole) or 1.0  # where all is free, nothing tells them apart
         shorter = {name: self.graph.live(self._whole - {name}) for name in magnitude}
         saved = {name: whole - self.price(rest) if rest else whole for name, rest in shorter.items()}
         return {name: size / max(saved[name], 1e-6 * whole) for name, size in magnitude.items()}

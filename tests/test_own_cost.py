@@ -1,0 +1,120 @@
+"""A cost of one's own, as a table or a function: searched for, exported, reported and swept; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweeping
+import toy
+from click.testing import CliRunner, Result
+
+from toolkit.budget import Budget
+from toolkit.cli import main
+from toolkit.costs import price
+from toolkit.errors import MilliwiseError
+from toolkit.own_cost import own_cost
+from toolkit.spaces import find_space
+
+TABLE = {edge.name: float(number) for number, edge in enumerate(toy.EDGES, 1)}
+FUNCTION = """\
+def edges(live, told=[]):
+    if not told:
+        told.append(print("asked"))
+    return len(live)
+
+
+TEN = 10
+"""
+GRAPH = find_space(sweeping.SPACE).build().graph
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder with images, the profile of a space, and two costs."""
+    sweeping.pictures(tmp_path)
+    sweeping.profile().save(tmp_path / "profile.json")
+    (tmp_path / "table.json").write_text(json.dumps({edge.name: 1.0 for edge in GRAPH.edges}))
+    (tmp_path / "mine.py").write_text(FUNCTION)
+    return tmp_path
+
+
+def milliwise(command: str, made: Path, *further: object) -> Result:
+    return CliRunner().invoke(main, [command, sweeping.SPACE, "--profile", f"{made}/profile.json", *map(str, further)])
+
+
+def told(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_a_table_and_a_function_price_live_edges(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text(json.dumps(TABLE))
+    (tmp_path / "mine.py").write_text("def cost(live):\n    return 2 * len(live)\n")
+    table, function = (own_cost(f"{tmp_path}/{name}", toy.GRAPH) for name in ("table.json", "mine.py:cost"))
+    assert table is not None and function is not None and own_cost(None, toy.GRAPH) is None
+    assert table({"entry", "pass", "late"}) == TABLE["entry"] + TABLE["pass"], "dead edges cost nothing"
+    assert function(toy.BY_HAND) == 6 and function.metric == "cost"
+
+
+@pytest.mark.parametrize("cost", ["table.json", "mine.py:edges"])
+def test_a_search_keeps_it(cost: str, made: Path) -> None:
+    data = ("--data", made / "colours.npz", "--minutes", "0.05", "-o", made / "run", "--json")
+    result = told(milliwise("search", made, "--budget", "9 cost", "--cost", made / cost, *data))
+    assert result["budget_kept"] and len(result["live_edges"]) <= 9
+    chosen = next(row for row in result["pareto"] if row["chosen"])
+    assert chosen["cost"] == len(result["live_edges"]) and all(row["cost"] <= 9 for row in result["pareto"])
+    exported = CliRunner().invoke(main, ["export", str(made / "run"), "-o", str(made / "seen.onnx")])
+    assert exported.exit_code == 0 and "budget 9 cost is kept" in exported.output, exported.output
+    (made / "mine.py").write_text("raise SystemExit('a report runs no program')\n")
+    report = CliRunner().invoke(main, ["report", str(made / "run"), "-o", str(made / "report.html")])
+    assert report.exit_code == 0 and (made / "report.html").exists(), report.output
+
+
+def test_a_sweep_takes_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    data = ("--data", "colours.npz", "--minutes", "0.05", "--seeds", "1", "-o", "swept", "--json")
+    result = told(milliwise("sweep", made, "--budget", "7 cost,9 cost", "--cost", "mine.py:edges", *data))
+    assert result["metric"] == "cost" and [row["budget_kept"] for row in result["points"]] == [True, True]
+    assert "cost" in (made / "swept" / "front.svg").read_text()
+
+
+def test_feasible_takes_it(made: Path) -> None:
+    result = told(milliwise("feasible", made, "--budget", "9 cost", "--cost", made / "table.json", "--json"))
+    assert result["max_cost"] == len(GRAPH.live(GRAPH.full)) and result["feasible"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "reason"),
+    [
+        ("mine.py:nothing", "has no function 'nothing'"),
+        ("mine.py:TEN", "has no function 'TEN'"),
+        ("mine.py", "neither a table nor a function"),
+        ("none.py:edges", "there is no file"),
+        ("none.json", "cannot read cost table"),
+        ("table.txt", "neither a table nor a function"),
+        ("odd.json", "the table has no cost of edge"),
+        ("broken.py:edges", "line 1: ZeroDivisionError: division by zero; correct it"),
+        ("failing.py:edges", "fails with KeyError: 'price'"),
+        ("negative.py:edges", "is -1: it must be a number of 0 or more"),
+    ],
+)
+def test_what_is_no_cost_is_refused(cost: str, reason: str, made: Path) -> None:
+    (made / "odd.json").write_text("{}")
+    (made / "broken.py").write_text("1 / 0\n")
+    (made / "failing.py").write_text("def edges(live):\n    return {}['price']\n")
+    (made / "negative.py").write_text("def edges(live):\n    return -1\n")
+    data = ("--data", made / "colours.npz", "-o", made / "run")
+    result = milliwise("search", made, "--budget", "9 cost", "--cost", made / cost, *data)
+    assert result.exit_code == 2 and reason in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not (made / "run").exists()
+
+
+def test_a_budget_and_a_cost_belong_together() -> None:
+    with pytest.raises(MilliwiseError, match="is of a cost of your own: give --cost"):
+        price(toy.GRAPH, toy.profile(), Budget.parse("9 cost"))
+    own = toy.pricing("1 ms")
+    with pytest.raises(MilliwiseError, match="--cost is for a budget of it, such as '12 cost', not 1 ms"):
+        price(toy.GRAPH, toy.profile(), Budget.parse("1 ms"), own=own)
