@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ MOST_FINDINGS = 12  # about own recordings, that are told
 @click.option("--data", required=True, help=DATA)
 @click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
 @click.option("--words", help="WORD,WORD,…: listen for these words of the folder; all others in it are unknown.")
+@click.option("--language", help="Of a folder's recordings: what is to be ignored is spoken in it. [default: en]")
+@click.option("--spoken", help="WORD,WORD,…: the folder's words, in their order, as that language writes them.")
 @click.option("--add", type=FOLDER, help="A folder of own recordings of the words, for training only.")
 @click.option(
     "--unknown", type=FOLDER, multiple=True, help="A folder of recordings of other words; more than one may be."
@@ -116,8 +117,8 @@ def search(
     from kws_demo.adaptive_search import run_adaptive_search
     from kws_demo.record import check_added
     from kws_demo.search import run_search
+    from kws_demo.search_outcome import adaptive_outcome, outcome
     from kws_demo.settings import Settings
-    from toolkit.budget import Budget
     from toolkit.profile import DeviceProfile
 
     settings = Settings(on=target, unknown=list(unknown), **arguments)
@@ -129,44 +130,11 @@ def search(
     more = [f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}"] if findings[MOST_FINDINGS:] else []
     for line in [*findings[:MOST_FINDINGS], *more]:
         click.echo(line, err=True)
-    if settings.strategy == "sanas":
-        _report_adaptive(
-            context, run_adaptive_search(settings, DeviceProfile.load(profile_file), output, resume), output, as_json
-        )
-        return
-    run = run_search(settings, DeviceProfile.load(profile_file), output, resume)
-    measured, chosen = run["measured"], next(row for row in run["pareto"] if row["chosen"])
-    timed = Budget.parse(run["budget"]).timed
-    kept = None if timed and not measured else bool(chosen["fits"])
-    said = {None: "not measured: check it on the device", True: "kept", False: "NOT kept"}[kept]
-    result = {
-        "run": str(output),
-        "strategy": run["strategy"],
-        "predicted_ms": run["predicted_ms"],
-        "measured_p95_ms": measured.get("p95_ms"),
-        "measured_makespan_ms": measured.get("makespan_ms"),
-        "accounting": run["accounting"],
-        "budget_kept": kept,
-        "accuracy": run["accuracy"]["test"],
-        "accuracy_error": run["accuracy"]["test_error"],
-        "between_words": run["accuracy"]["between_words"],
-        "live_edges": run["kept"],
-        "pareto": run["pareto"],
-        "seconds": run["seconds"],
-    }
-    report(
-        as_json,
-        result,
-        f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
-        f"billed on {run['accounting']}, {said}; right for {100 * result['accuracy']:.1f} % "
-        f"(± {100 * result['accuracy_error']:.1f}) of the test {_things(run)}. {_next(run, output)}",
-    )
-    context.exit(0 if kept else 1)
-
-
-def _things(run: dict[str, Any]) -> str:
-    """What was tested."""
-    return {"classify": "images", "segment": "pixels"}.get(run.get("task", ""), "clips")
+    profile, adaptive = DeviceProfile.load(profile_file), settings.strategy == "sanas"
+    run = (run_adaptive_search if adaptive else run_search)(settings, profile, output, resume)
+    result, text = (adaptive_outcome if adaptive else outcome)(run, output)
+    report(as_json, result, text)
+    context.exit(0 if result["budget_kept"] else 1)
 
 
 def _refuse_given(context: click.Context, *names: str) -> None:
@@ -175,51 +143,6 @@ def _refuse_given(context: click.Context, *names: str) -> None:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(each.opts[0] for each in context.command.params if each.name == name)
             raise MilliwiseError(f"{option} is of no use to --strategy sanas: leave it out")
-
-
-def _next(run: dict[str, Any], output: Path) -> str:
-    from toolkit.spaces import built_in
-
-    space = "" if built_in(run["space"]) else f" --space {shlex.quote(run['space'])}"
-    made = "network" if "task" in run else "listener"
-    return f"Next: milliwise export {output} -o {made}.onnx{space}"
-
-
-def _report_adaptive(context: click.Context, run: dict[str, Any], output: Path, as_json: bool) -> None:
-    """What a search for an adaptive listener found; exit code 1 if its mean is over the budget."""
-    from toolkit.budget import AVERAGED, Budget, show
-
-    streams, budget = run["streams"], Budget.parse(run["budget"])
-    spent = streams[AVERAGED[budget.metric]]
-    kept = spent <= budget.limit
-    result = {
-        "run": str(output),
-        "strategy": run["strategy"],
-        "predicted_ms": streams["mean_ms"],
-        "measured_p95_ms": None,
-        "budget_kept": kept,
-        "accuracy": run["accuracy"]["test"],
-        "accuracy_error": run["accuracy"]["test_error"],
-        "between_words": run["accuracy"]["between_words"],
-        "live_edges": run["kept"],
-        "modes": run["modes"],
-        "prices": run.get("prices"),
-        "accounting": run["accounting"],
-        "streams": streams,
-        "pareto": [],
-        "seconds": run["seconds"],
-    }
-    named = run["modes"]["named_ms"] if "prices" not in run else run["prices"]["named_multiply_adds"]
-    dearest = max(named.values())
-    report(
-        as_json,
-        result,
-        f"{output}: {show(budget.metric, spent)} a hop on average ({show(budget.metric, dearest)} at most) for "
-        f"{budget}, billed on {run['accounting']}, {'kept' if kept else 'NOT kept'}; "
-        f"right for {100 * result['accuracy']:.1f} % (± "
-        f"{100 * result['accuracy_error']:.1f}) of the test clips. {_next(run, output)}",
-    )
-    context.exit(0 if kept else 1)
 
 
 @click.command()

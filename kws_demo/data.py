@@ -31,7 +31,7 @@ from kws_demo.recordings import (
 )
 from kws_demo.running import running_speech
 from kws_demo.source import Source, parse_spec
-from kws_demo.synth import PARTS, excerpts, speak_sentences, split_voices, synthesise
+from kws_demo.synth import PARTS, as_spoken, base_voices, excerpts, speak_sentences, split_voices, synthesise
 from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
@@ -87,24 +87,31 @@ def load_data(
     noise: Path | None = None,
     add: Path | None = None,
     words: Sequence[str] = (),
+    language: str | None = None,
+    spoken: Sequence[str] = (),
     clips_per_word: int = 800,
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
     `unknown` are folders of recordings of other words, `noise` one of background sound, `add` one of own recordings of
     the words, which are used for training only; `words` are those of a folder's to listen for, and what else is in it
-    is unknown; `clips_per_word` counts for synthetic speech, over all three parts.
+    is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English when None), and
+    `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic speech, over all
+    three parts.
 
     Raises:
         MilliwiseError: anything wrong with the argument or the files, named, with the cure.
     """
     if seed < 0:
         raise MilliwiseError(f"the seed {seed} is negative: give 0 or more")
-    source = parse_spec(spec)
+    source = parse_spec(spec) if language is None else _in_language(parse_spec(spec), language)
     recordings, backgrounds = _find(source)
     found_words = source.words or tuple(sorted({found.label for found in recordings} - {UNKNOWN}))
     words = _chosen(words, found_words, source) if words else found_words
     check_words(words, f"'{printable(spec)}'")
+    if spoken and language is None:
+        raise MilliwiseError("--spoken has words of no language: name it, --language LANGUAGE")
+    said = words if language is None else as_spoken(words, spoken, language)
     recordings = [found if found.label in words else replace(found, label=UNKNOWN) for found in recordings]
     for folder in unknown:
         recordings += unknown_recordings(folder, words)
@@ -116,7 +123,7 @@ def load_data(
     if noise is not None:
         backgrounds += noise_parts(noise)
     train_noise, test_noise = read_noise(backgrounds, seed)
-    plans, talk = _plans(source, words, recordings, seed, clips_per_word)
+    plans, talk = _plans(source, words, said, recordings, seed, clips_per_word)
     labels = (SILENCE, UNKNOWN, *words)
     noises = {"train": train_noise, "validation": train_noise, "test": test_noise}
     clips = _clips(plans, labels, noises, seed)
@@ -124,6 +131,13 @@ def load_data(
     description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
     train, validation, test = (clips[part] for part in PARTS)
     return SpeechData(labels, train, validation, test, train_noise, test_noise, description, talk)
+
+
+def _in_language(source: Source, language: str) -> Source:
+    if source.kind == "synth":
+        raise MilliwiseError(f"--language is of recordings: write synth:{printable(language)[:20]}:WORD,WORD,… instead")
+    base_voices(language)
+    return replace(source, language=language)
 
 
 def _find(source: Source) -> tuple[list[Recording], list[tuple[Path, str]]]:
@@ -197,12 +211,17 @@ def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clip
 
 
 def _plans(
-    source: Source, words: Sequence[str], recordings: list[Recording], seed: int, clips_per_word: int
+    source: Source,
+    words: Sequence[str],
+    said: Sequence[str],
+    recordings: list[Recording],
+    seed: int,
+    clips_per_word: int,
 ) -> tuple[dict[str, Plan], np.ndarray]:
     """The clips of words and unknown words of each part, spoken by espeak-ng and to be read; and talk to train on."""
     voices = split_voices(source.language, seed)
     plans = {part: Plan() for part in PARTS}
-    ignored = unknown_words(words, source.language, seed)
+    ignored = unknown_words(said, source.language, seed)
     for number, part in enumerate(PARTS):
         rng = np.random.default_rng([seed, 4, number])
         groups = by_label(recording for recording in recordings if recording.part == part)
@@ -227,12 +246,12 @@ def _plans(
         pieces = round(RUNNING * (wanted - len(real)))
         texts = unknown_texts(ignored[part], wanted - len(real) - pieces, rng)
         plan.say(synthesise(texts, 1, job_seed, voices[part], source.language, strict=False), UNKNOWN)
-        texts = sentences(source.language, math.ceil(pieces / PIECES_EACH), job_seed, words, ignored[part].common)
+        texts = sentences(source.language, math.ceil(pieces / PIECES_EACH), job_seed, said, ignored[part].common)
         plan.say(excerpts(speak_sentences(texts, job_seed, voices[part], source.language), pieces, rng), UNKNOWN)
         _check_unknown(plan.labels.count(UNKNOWN), part, source.language)
     seconds = min(MOST_TALK_S, TALK_SHARE * len(plans["train"].labels))
     among, speakers = ignored["train"].common, voices["train"]
-    return plans, running_speech(seconds, words, among, speakers, source.language, TALK_SEED + seed)
+    return plans, running_speech(seconds, said, among, speakers, source.language, TALK_SEED + seed)
 
 
 def _check_unknown(count: int, part: str, language: str) -> None:

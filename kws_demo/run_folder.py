@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from kws_demo.candidate import CANDIDATES_NAME
 from kws_demo.settings import Settings
 from profilers.export import PROFILE_NAME
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json, remove_file, require_writable, write_json
 from toolkit.profile import DeviceProfile
 
@@ -26,14 +27,15 @@ class RunFolder:
         resume: go on with the run in it, if there is one.
 
     Raises:
-        MilliwiseError: it cannot be written, holds something else, or a run of other arguments to resume.
+        MilliwiseError: it cannot be written, holds something else, or a run to resume of other arguments or of another
+            version.
     """
 
     def __init__(self, path: Path, settings: Settings, profile: DeviceProfile, resume: bool) -> None:
         self.path = Path(path)
         self._profile = profile
         measured = hashlib.sha256(json.dumps(asdict(profile), sort_keys=True).encode()).hexdigest()[:16]
-        self._arguments = {"settings": asdict(settings), "profile": measured}
+        self._arguments = {"version": version("milliwise"), "settings": asdict(settings), "profile": measured}
         self._resumed = self._holds_the_run(resume)
 
     def _holds_the_run(self, resume: bool) -> bool:
@@ -43,7 +45,14 @@ class RunFolder:
             raise MilliwiseError(f"{self.path} is not empty and holds no run: name a new folder")
         if not (resume and arguments.exists()):
             return False
-        if read_json(arguments, "run arguments") != self._arguments:
+        found = read_json(arguments, "run arguments")
+        if found.get("version") != self._arguments["version"]:
+            by = printable(found.get("version", "an older one"))[:40]
+            raise MilliwiseError(
+                f"{self.path} was begun by another version of milliwise ({by}, this is {self._arguments['version']}), "
+                "which may search in another way: begin anew, without --resume"
+            )
+        if found != self._arguments:
             raise MilliwiseError(
                 f"{self.path} was begun with other arguments: repeat those with --resume, or leave it out"
             )

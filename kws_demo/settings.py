@@ -24,6 +24,8 @@ class Settings:
         budget: as written, such as `1 ms`.
         data: as `load_data` takes it; so are `add`, `unknown`, `noise` and `clips_per_word`.
         words: of a folder to listen for, as written: `yes,no`.
+        language: of a folder's recordings; English when None.
+        spoken: the words in that language's script, as written, if the folder's names are not.
         strategy: name of the search strategy.
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
@@ -50,6 +52,8 @@ class Settings:
     unknown: list[str] = field(default_factory=list)
     noise: str | None = None
     words: str | None = None
+    language: str | None = None
+    spoken: str | None = None
     clips_per_word: int = 800
     device: str = "cpu"
     cost: str | None = None
@@ -78,11 +82,17 @@ def data_of(settings: Settings) -> SpeechData:
     return load_data(
         settings.data,
         seed=settings.seed,
-        words=[] if settings.words is None else [word.strip() for word in settings.words.split(",")],
+        words=_listed(settings.words),
+        language=settings.language,
+        spoken=_listed(settings.spoken),
         unknown=[Path(folder) for folder in settings.unknown],
         clips_per_word=settings.clips_per_word,
         **paths,
     )
+
+
+def _listed(words: str | None) -> list[str]:
+    return [] if words is None else [word.strip() for word in words.split(",")]
 
 
 def images_of(settings: Settings, space: Space) -> ImageData:
@@ -93,7 +103,7 @@ def images_of(settings: Settings, space: Space) -> ImageData:
     """
     from toolkit.datasets import load_images
 
-    given = {name: getattr(settings, name) for name in ("add", "unknown", "noise", "words")}
+    given = {name: getattr(settings, name) for name in ("add", "unknown", "noise", "words", "language", "spoken")}
     if odd := [name for name, value in given.items() if value]:
         raise MilliwiseError(f"--{odd[0]} is for listeners, and {space.name} sees images: leave it out")
     data = load_images(settings.data, size=space.shape(1)[2], seed=settings.seed)

@@ -20,7 +20,7 @@ import soxr
 from exporters.metadata import RATE_HZ
 from kws_demo.espeak import base_voices, espeak_folder, pronounce, run_worker, unread
 from kws_demo.phonemes import segments
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, printable
 from toolkit.files import cache_folder, write_file
 
 LONGEST_S = 0.95
@@ -132,6 +132,28 @@ def check_sayable(words: Sequence[str], language: str) -> None:
             raise MilliwiseError(f"espeak-ng spells {word!r} in {language!r}: {cure}, synth:LANGUAGE:{word}")
         if not segments(said.ipa):
             raise MilliwiseError(f"espeak-ng makes no sound of {word!r} in {language!r}: choose a word it can say")
+
+
+def as_spoken(words: Sequence[str], spoken: Sequence[str], language: str) -> list[str]:
+    """Keywords as a language writes them, by whose sound all is known that must not hold them.
+
+    Args:
+        words: labels, in which "_" is a space.
+        spoken: the words in their order, where labels are not in the language; else nothing.
+
+    Raises:
+        MilliwiseError: there are more or fewer, or espeak-ng cannot say one.
+    """
+    cure = f"give --spoken WORD,WORD,…, as {language!r} writes {printable(', '.join(words))}"
+    if spoken and len(spoken) != len(words):
+        raise MilliwiseError(f"--spoken has {len(spoken)} words for {len(words)} keywords: {cure}")
+    texts = [word.strip() for word in spoken or words]
+    for text, said in zip(texts, pronounce([text.replace("_", " ") for text in texts], language), strict=True):
+        if said.spelled or not segments(said.ipa):
+            raise MilliwiseError(
+                f"espeak-ng cannot say '{printable(text)}' in {language!r}, so its talk may hold the keyword: {cure}"
+            )
+    return texts
 
 
 def _job(

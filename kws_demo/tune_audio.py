@@ -167,7 +167,7 @@ class _Watch:
 def _talk(
     spec: str, keywords: Sequence[str], spoken: list[str], listener: Listener, seed: int, noise: Path | None
 ) -> Stream:
-    from kws_demo.synth import split_voices
+    from kws_demo.synth import as_spoken, split_voices
     from kws_demo.talk import Talk
 
     kind, _, rest = spec.partition(":")
@@ -180,27 +180,10 @@ def _talk(
     for path in files:
         _checked_seconds(path)
     voices = split_voices(language, listener.metadata.seed)  # training heard those of "train" alone
-    talk = Talk(_as_spoken(keywords, spoken, language), voices["validation"] + voices["test"], language, seed, files)
+    talk = Talk(as_spoken(keywords, spoken, language), voices["validation"] + voices["test"], language, seed, files)
     seconds = 3600 * float(hours)
     blocks = reblock(talk.minutes(seconds), listener.hop_samples)
     return Stream([Piece(spec, blocks)], seconds, synthetic=True)
-
-
-def _as_spoken(keywords: Sequence[str], spoken: list[str], language: str) -> list[str]:
-    """The keywords that talk must not hold, all of which espeak-ng can say: it is known by their sound."""
-    from kws_demo.espeak import pronounce
-    from kws_demo.phonemes import segments
-
-    cure = f"give --spoken WORD,WORD,…, as {language!r} writes {', '.join(map(printable, keywords))}"
-    if spoken and len(spoken) != len(keywords):
-        raise MilliwiseError(f"--spoken has {len(spoken)} words for {len(keywords)} keywords: {cure}")
-    words = [word.strip() for word in spoken or keywords]
-    for word, said in zip(words, pronounce([word.replace("_", " ") for word in words], language), strict=True):
-        if said.spelled or not segments(said.ipa):
-            raise MilliwiseError(
-                f"espeak-ng cannot say '{printable(word)}' in {language!r}, so the talk may hold the keyword: {cure}"
-            )
-    return words
 
 
 def _laid(clips: Sequence[Recording], gaps: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -77,7 +77,7 @@ def turned(**changes: bool) -> list[dict[str, Any]]:
 
 
 def thesis_raw(**changes: Any) -> dict[str, Any]:
-    """Of one seed: three penalties, the second of which is right most often for a third of the full network's ms."""
+    """Of one seed: three penalties, and the controller that trained with its edges, which meets every target."""
 
     def own(correct: float, ms: float, **other: Any) -> dict[str, Any]:
         figures = {"correct": correct, "ms": ms, "mean_ms": ms, "background_ms": ms / 3, "word_ms": ms}
@@ -86,7 +86,7 @@ def thesis_raw(**changes: Any) -> dict[str, Any]:
     judged = [own(0.84, 9.0), own(0.83, 3.0), own(0.4, 0.505)]
     judged[0]["alone"] = [{"correct": 0.1, "ms": 0.5}, {"correct": 0.8, "ms": 10.0}]
     named = {"off": 0.5, "all": 10.0}
-    together = own(0.9, 3.4)["own"]
+    together = own(0.83, 3.0)["own"]
     return {"penalties": [0.1, 0.3, 1000.0], "judged": judged, "together": together, "named_ms": named, **changes}
 
 
@@ -117,7 +117,6 @@ def test_what_meets_every_target_is_met(tmp_path: Path) -> None:
     assert talk["measured"] == pytest.approx(3.6 / 10), "the other VAD misses more"
     assert rows["kws-cnn: correct, the adaptive one less the full network"]["measured"] == pytest.approx(0.03)
     assert rows["kws-cnn: its ms a hop over the full network's"]["measured"] == pytest.approx(0.3)
-    assert "penalty 0.3, penalty 0.3" in rows["kws-cnn: its ms a hop over the full network's"]["reason"]
     shown = [name for name in rows if name.startswith("  ")]
     assert shown == [
         "  static off: misses", "  static both warm: misses", "  vad 0.6: misses", "  vad 0.0: misses",
@@ -176,8 +175,9 @@ def test_what_cannot_be_compared_is_not_measured(tmp_path: Path) -> None:
 
 
 def test_a_thesis_that_misses(tmp_path: Path) -> None:
-    """Where none is as cheap as a third of the full network, the cheapest is judged; cost grew with the penalty."""
-    raw = thesis_raw(together={"ms": 8.0})
+    """Too dear, as dear in the background as in words, and cost grew with the penalty."""
+    raw = thesis_raw()
+    raw["together"].update(ms=5.0, mean_ms=5.0, background_ms=4.5, word_ms=5.0, correlation=-0.6)
     for each, ms in zip(raw["judged"], (6.0, 5.0, 7.0), strict=True):
         each["own"].update(ms=ms, mean_ms=ms, background_ms=0.9 * ms, word_ms=ms, correlation=-0.6)
     rows = verdicts(tmp_path, gated_raw(), raw)
@@ -196,7 +196,7 @@ def test_edges_that_learn_with_their_controller_count(tmp_path: Path) -> None:
     raw["together"].update(correct=0.88, ms=3.2)
     row = verdicts(tmp_path, gated_raw(), raw)["kws-cnn: correct, the adaptive one less the full network"]
     assert row["measured"] == pytest.approx((0.08 + 0.03 + 0.03) / 3)
-    assert "trained with its edges, penalty 0.3, penalty 0.3" in row["reason"]
+    assert row["reason"].endswith("edges trained with their controller")
 
 
 def test_quick_leaves_the_thesis_out_and_says_so(tmp_path: Path) -> None:

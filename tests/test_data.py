@@ -153,6 +153,35 @@ def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Pa
         load_data(str(folder), add=tmp_path / "own")
 
 
+def test_what_is_to_be_ignored_is_of_the_language(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], str]] = []
+
+    def unknown_words(words: Sequence[str], language: str, seed: int) -> dict[str, Any]:
+        asked.append((list(words), language))
+        return words_module.unknown_words(words, language, seed)
+
+    monkeypatch.setattr(data_module, "unknown_words", unknown_words)
+    for language, spoken in ((None, ()), ("sv", ()), ("ru", ("да", "нет"))):
+        check_sound(load_data(str(folder), language=language, spoken=spoken))
+    assert asked == [(["ja", "nej"], "en"), (["ja", "nej"], "sv"), (["да", "нет"], "ru")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"language": "xx"}, "no language 'xx'"),
+        ({"language": "ru"}, "cannot say 'ja' in 'ru', so its talk may hold the keyword: give --spoken"),
+        ({"language": "ru", "spoken": ("да",)}, "--spoken has 1 words for 2 keywords"),
+        ({"spoken": ("да", "нет")}, "name it, --language LANGUAGE"),
+    ],
+)
+def test_a_language_without_the_words_is_refused(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MilliwiseError, match=message):
+        load_data(str(folder), **options)
+    with pytest.raises(MilliwiseError, match="write synth:ru:WORD"):
+        load_data("synth:ja,nej", language="ru")
+
+
 def test_own_unknown_recordings_are_all_trained(folder: Path, tmp_path: Path) -> None:
     record(tmp_path / "other" / "kanske", 200, prefix="u")
     record(tmp_path / "own" / "_unknown_", 5, takes=1, prefix="mine")

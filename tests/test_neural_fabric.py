@@ -67,6 +67,20 @@ def test_a_small_one_by_hand() -> None:
         torch.testing.assert_close(part["conv1-1-0"](coarse), part["conv1-1-0"][1:](doubled))
 
 
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_fabrics_of_fewer_columns_are_known_by_name(task: str) -> None:
+    network = fabric(10, 4, 2, 4, task).eval()
+    known = network.graph.made_by_hand
+    assert [name.split(",")[0] for name in known] == [f"fabric of {count} columns" for count in (1, 2, 3, 4)]
+    live = [network.graph.live(kept) for kept in known.values()]
+    assert 0 < len(live[0]) < len(live[1]) < len(live[2]) < len(live[3]) == len(network.graph.edges)
+    image = torch.rand(1, 3, 8, 8)
+    shape = (1, 10) if task == "classify" else (1, 10, 8, 8)
+    assert all(network.select(kept)(image).shape == shape for kept in live)
+    if task == "classify":  # of the first column all, then a convolution and a ReLU a column
+        assert len(live[0]) == 1 + 2 * 3 + 2 * 3
+
+
 def test_it_segments_at_the_size_of_the_image() -> None:
     network = find_space("neural-fabric:columns=2,channels=4,size=8,task=segment").build(labels=3).eval()
     graph = network.graph

@@ -138,6 +138,8 @@ def test_another_sweep_is_refused(made: tuple[Path, DeviceProfile], fake: sweepi
     arguments = run.with_name("arguments.json")
     arguments.write_text(arguments.read_text().replace('"cpu"', '"cuda"'))
     assert "begun with other arguments" in refusal(sweep(made, folder, "--resume", "--seeds", "1"))
+    arguments.write_text(arguments.read_text().replace('"version": "', '"version": "9.'))
+    assert "begun by another version of milliwise (9." in refusal(sweep(made, folder, "--resume", "--seeds", "1"))
     (folder / "sweep.json").write_text('{"format": 2}')
     assert "has format 2, this version reads 1" in refusal(sweep(made, folder, "--resume", "--seeds", "1"))
     (tmp_path / "letters").mkdir()

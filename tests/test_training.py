@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from toolkit.costs import Price
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture
+from toolkit.spaces import find_space
 from toolkit.strategies import STRATEGIES, Proposal, Strategy
 from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan, predict, train
@@ -309,3 +311,13 @@ def alone_sink(network: SuperNetwork, features: Tensor) -> Tensor:
         lambda _edge, part, value: part(value),
         lambda _node, values: sum(values[1:], values[0]),
     )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 13])
+def test_few_examples_make_few_groups(count: int) -> None:
+    """At the end of a fabric an image is one pixel, so a group of one example has nothing to be normalised by."""
+    network = find_space("neural-fabric:columns=2,channels=4,size=8").build(3)
+    data = [(torch.rand(count, 3, 8, 8), torch.arange(count) % 3)]
+    strategy = STRATEGIES["uniform"](Price(network.graph, "cost", len), 1e9, 0)
+    train(network, lambda _epoch: data, 1, Plan(epochs=2), nn.CrossEntropyLoss(), title="", strategy=strategy)
+    assert all(value.isfinite().all() for value in network.state_dict().values() if value.is_floating_point())

@@ -189,7 +189,7 @@ def test_other_names_are_not(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "spoken", "message"),
     [
-        ("synth:ru:0.1", (), "cannot say 'loud' in 'ru', so the talk may hold the keyword: give --spoken"),
+        ("synth:ru:0.1", (), "cannot say 'loud' in 'ru', so its talk may hold the keyword: give --spoken"),
         ("synth:ru:0.1", ("громко", "тихо"), "--spoken has 2 words for 1 keywords"),
         ("synth:ru:0.1", ("",), "cannot say ''"),
         ("somewhere", ("громко",), "--spoken is for generated talk alone"),

@@ -10,12 +10,13 @@ published graph has a node for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from toolkit.errors import MilliwiseError
-from toolkit.graph import Edge, Graph
+from toolkit.graph import Architecture, Edge, Graph
 from toolkit.supernet import SuperNetwork
 
 TASKS = ("classify", "segment")
@@ -57,9 +58,29 @@ def fabric(labels: int, columns: int, channels: int, scales: int, task: str = "c
     for name, source, target, operation in _parts(columns, channels, scales, task):
         edges.append(Edge(name, source, target))
         operations[name] = operation
-    known = {f"fabric of {columns} columns": frozenset(edge.name for edge in edges)}
+    known = dict(_made_by_hand(list(operations), columns, scales, task))
     graph = Graph(tuple(edges), "image", f"map{columns - 1}-{last}", made_by_hand=known)
     return SuperNetwork(graph, operations, nn.Identity(), _head(channels, labels, task))
+
+
+def _made_by_hand(names: Sequence[str], columns: int, scales: int, task: str) -> Iterator[tuple[str, Architecture]]:
+    """Fabrics of fewer columns in that of all: from their last one it goes straight on, each map by its own scale.
+
+    What is classified comes from the coarsest scale, so only that goes on; to segment, all do, and are zipped at last.
+    """
+    onward = range(scales) if task == "segment" else [scales - 1]
+    zips = {name for name in names if task == "segment" and name.startswith(f"zip{columns - 1}-")}
+    for count in range(1, columns):
+        columns_kept = {name for name in names if int(name.split("-")[0].strip(string.ascii_letters) or 0) < count}
+        straight = {f"{move}-{scale}" for scale in onward for move in _moves(scale, range(count, columns))}
+        yield f"fabric of {count} columns, then straight on", frozenset(columns_kept | straight | zips)
+    yield f"fabric of {columns} columns", frozenset(names)
+
+
+def _moves(scale: int, columns: range) -> Iterator[str]:
+    for column in columns:
+        yield f"conv{column}-{scale}"
+        yield f"relu{column}"
 
 
 def _head(channels: int, labels: int, task: str) -> nn.Module:
