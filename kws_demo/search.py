@@ -50,7 +50,7 @@ ROOM = 0.9  # candidates are sought below this share of the limit: levels of a s
 SEARCH_SHARE = 0.12
 CANDIDATES = 12
 MOST_MEASURED = 4
-SMALLER = 0.5  # of several candidates, each costs at most this share of the one before
+SMALLER = 0.5  # each of several candidates keeps so much, at most, of what the one before costs above the cheapest
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -218,9 +218,8 @@ class _Run(Stages):
             # As much lower as the predictions were too low.
             candidates += self._within(ROOM * self.budget.limit / prediction_error(candidates), candidates)
             return next_to_measure(candidates, self.budget.limit)
-        limit = SMALLER * min(fitting)
-        if limit < self.price(self.price.cheapest()):
-            return None
+        least = self.price(self.price.cheapest())
+        limit = least + SMALLER * (min(fitting) - least)
         candidates += self._within(limit, candidates)
         smaller = (each for each in candidates if each.fits is not None or self.price(each.kept) <= limit)
         return next_to_measure(smaller, self.budget.limit)
