@@ -51,6 +51,7 @@ SEARCH_SHARE = 0.12
 CANDIDATES = 12
 MOST_MEASURED = 4
 SMALLER = 0.5  # each of several candidates keeps so much, at most, of what the one before costs above the cheapest
+APART = 0.9  # and is no candidate where that would be more than this share of its cost
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -206,8 +207,8 @@ class _Run(Stages):
     def _next(self, candidates: list[Candidate]) -> Candidate | None:
         """The next one to measure, if one more is to be fine-tuned; what the strategy proposes anew joins the others.
 
-        Each that is to be fine-tuned is much smaller than the one before. A smaller network learns faster, and may be
-        the better one when time is short; two of about the same cost would differ by little more than chance.
+        Each that is to be fine-tuned is smaller than the one before. A smaller network learns faster, and may be the
+        better one when time is short; two of about the same cost would differ by little more than chance.
         """
         fitting = [self.price(candidate.kept) for candidate in candidates if candidate.fits]
         if len(fitting) == self.settings.fine_tuned:
@@ -218,8 +219,10 @@ class _Run(Stages):
             # As much lower as the predictions were too low.
             candidates += self._within(ROOM * self.budget.limit / prediction_error(candidates), candidates)
             return next_to_measure(candidates, self.budget.limit)
-        least = self.price(self.price.cheapest())
-        limit = least + SMALLER * (min(fitting) - least)
+        least, before = self.price(self.price.cheapest()), min(fitting)
+        limit = least + SMALLER * (before - least)
+        if limit > APART * before:
+            return None
         candidates += self._within(limit, candidates)
         smaller = (each for each in candidates if each.fits is not None or self.price(each.kept) <= limit)
         return next_to_measure(smaller, self.budget.limit)

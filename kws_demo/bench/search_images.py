@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kws_demo.search import SEARCH_SHARE, SMALLER
+from kws_demo.search import APART, SEARCH_SHARE, SMALLER
 from kws_demo.sweep import grid, run_sweep
 from kws_demo.sweep_row import read_finished
 from kws_demo.workers import Executor, Here, Processes
@@ -113,7 +113,7 @@ class ImageSearches:
         points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
         # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own; so has
         # what was searched in another way.
-        ways = [SEARCH_SHARE, SMALLER, self._warm_up_minutes]
+        ways = [SEARCH_SHARE, SMALLER, APART, self._warm_up_minutes]
         told = [ways, sorted([point.name, point.arguments] for point in points)]
         folder = self._folder / f"sweep-{digest(told)[:12]}"
         if not self._resume and folder.exists():
