@@ -74,8 +74,8 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     default=1,
     show_default=True,
     type=click.IntRange(1, 8),
-    help="How many networks are trained alone, each half as far above the cheapest as the one before, for equal shares "
-    "of the time; the one that validates best is taken. For budgets that may be too large for the time.",
+    help="At most how many networks are trained alone, each at most half as far above the cheapest as the one before, "
+    "for equal shares of the time; the one that validates best is taken. For budgets too large for the time.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @click.option(

@@ -236,11 +236,7 @@ def _plans(
         wanted = math.ceil(max(UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE * len(words)) * float(np.median(counts)))
         wanted = max(wanted, math.ceil(FEWEST_UNKNOWN * SHARES[part] / SHARES["train"]))
         most_real = REAL_BESIDE_SYNTHETIC if source.kind == "synth" else REAL_UNKNOWN
-        own = [recording for recording in strangers if recording.speaker.startswith(OWN)]
-        others = [recording for recording in strangers if not recording.speaker.startswith(OWN)]
-        drawn = rng.permutation(len(others))[: round(most_real * wanted)]
-        real = [others[index] for index in sorted(drawn)]
-        real += [own[index] for index in sorted(rng.permutation(len(own))[: wanted - len(real)])]
+        real = _drawn(strangers, round(most_real * wanted), rng)
         plan.recordings += real
         job_seed = _job_seed(seed, number)
         pieces = round(RUNNING * (wanted - len(real)))
@@ -252,6 +248,15 @@ def _plans(
     seconds = min(MOST_TALK_S, TALK_SHARE * len(plans["train"].labels))
     among, speakers = ignored["train"].common, voices["train"]
     return plans, running_speech(seconds, said, among, speakers, source.language, TALK_SEED + seed)
+
+
+def _drawn(strangers: Sequence[Recording], most: int, rng: np.random.Generator) -> list[Recording]:
+    """At most so many recordings of unknown words: one's own first, as long as they are half or others are too few."""
+    own = [recording for recording in strangers if recording.speaker.startswith(OWN)]
+    others = [recording for recording in strangers if not recording.speaker.startswith(OWN)]
+    count = min(len(own), max(most // 2, most - len(others)))
+    chosen = ((own, count), (others, most - count))
+    return [group[index] for group, number in chosen for index in sorted(rng.permutation(len(group))[:number])]
 
 
 def _check_unknown(count: int, part: str, language: str) -> None:

@@ -28,7 +28,7 @@ from profilers.export import export_run
 from profilers.partial import only_writer
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
-from toolkit.budget import Budget
+from toolkit.budget import OWN, Budget
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError
 from toolkit.files import remove_file, require_writable, write_file, write_json
@@ -110,6 +110,8 @@ def _check_arguments(folder: Path, data: str, budget: str | None, recordings: Pa
         asked.require_fixed()
         if asked.metric == "makespan_ms":
             raise MilliwiseError(f"the demo measures no workers, as {asked} needs: give a budget such as '1 ms'")
+        if asked.metric == OWN:
+            raise MilliwiseError(f"the demo knows no cost of your own, as {asked} needs: give a budget such as '1 ms'")
     if recordings is not None:
         _recordings_of(recordings, words)
     require_writable(folder / "profile.json")

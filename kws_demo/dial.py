@@ -141,7 +141,10 @@ class Dial:
             (mode.live, cost) for mode, cost in zip(self._modes, self._costs, strict=True) if mode.follows(self._before)
         ]
         # What it costs to open a gate: less for one that runs, so that it is not shut only to catch up again.
-        prices = [min(cost for live, cost in following if live >> gate & 1) - self._costs[0] for gate in self._gates]
+        # Modes that no listener runs in this order have nothing to follow them: as dear as can be.
+        dearest = max(self._costs)
+        opening = [[cost for live, cost in following if live >> gate & 1] for gate in self._gates]
+        prices = [min(costs, default=dearest) - self._costs[0] for costs in opening]
         order = sorted(self._gates, key=prices.__getitem__)
         cap = math.floor(NS * self.cap_ms)
         tokens, left = self._tokens()

@@ -10,7 +10,7 @@ from typing import Any
 
 from kws_demo.drawings.svg import SHORT, Form
 from kws_demo.drawings.values import number, rows, texts
-from toolkit.budget import OWN, TIMED, Budget, show
+from toolkit.budget import TIMED, Budget, show
 from toolkit.costs import price
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture, Graph
@@ -78,21 +78,18 @@ class Search:
 
     def candidates(self) -> list[Facts]:
         """Each with its cost, and whether that was found to fit, if it is counted and can still be."""
-        found, graph = rows(self.run, "pareto"), self.graph
-        if self.metric in TIMED or graph is None or self.budget is None:
+        found = rows(self.run, "pareto")
+        if self.metric in TIMED or self.budget is None:
             return found
-        with suppress(MilliwiseError):
-            costs: list[float | None]
-            if self.metric == OWN:  # which may be a program, and no file may have one run
-                costs = [number(row, "cost") for row in found]
-            else:
-                priced = price(graph, self.profile, self.budget)
+        costs = [number(row, "cost") for row in found]  # of one's own, which may be a program, nobody else knows them
+        if None in costs and self.graph is not None:
+            with suppress(MilliwiseError):
+                priced = price(self.graph, self.profile, self.budget)
                 costs = [priced(texts(row, "kept")) for row in found]
-            return [
-                {**row, "cost": cost, "counted": None if number(row, "fine_tuned_accuracy") is None else cost}
-                for row, cost in zip(found, costs, strict=True)
-            ]
-        return found
+        return [
+            {**row, "cost": cost, "counted": None if number(row, "fine_tuned_accuracy") is None else cost}
+            for row, cost in zip(found, costs, strict=True)
+        ]
 
 
 def _graph(space: Space | None, profile: DeviceProfile, run: Facts) -> Graph | None:

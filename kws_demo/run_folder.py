@@ -14,6 +14,7 @@ from kws_demo.settings import Settings
 from profilers.export import PROFILE_NAME
 from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json, remove_file, require_writable, write_json
+from toolkit.own_cost import cost_digest
 from toolkit.profile import DeviceProfile
 
 ARGUMENTS_NAME, MODES_NAME = "arguments.json", "modes.json"
@@ -35,7 +36,9 @@ class RunFolder:
         self.path = Path(path)
         self._profile = profile
         measured = hashlib.sha256(json.dumps(asdict(profile), sort_keys=True).encode()).hexdigest()[:16]
-        self._arguments = {"version": version("milliwise"), "settings": asdict(settings), "profile": measured}
+        own = cost_digest(settings.cost)
+        made_by = version("milliwise")
+        self._arguments = {"version": made_by, "settings": asdict(settings), "profile": measured, "cost": own}
         self._resumed = self._holds_the_run(resume)
 
     def _holds_the_run(self, resume: bool) -> bool:
@@ -50,7 +53,7 @@ class RunFolder:
             by = printable(found.get("version", "an older one"))[:40]
             raise MilliwiseError(
                 f"{self.path} was begun by another version of milliwise ({by}, this is {self._arguments['version']}), "
-                "which may search in another way: begin anew, without --resume"
+                "which may search in another way: begin anew in another folder"
             )
         if found != self._arguments:
             raise MilliwiseError(

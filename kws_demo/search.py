@@ -51,7 +51,7 @@ SEARCH_SHARE = 0.12
 CANDIDATES = 12
 MOST_MEASURED = 4
 SMALLER = 0.5  # each of several candidates keeps so much, at most, of what the one before costs above the cheapest
-APART = 0.9  # and is no candidate where that would be more than this share of its cost
+APART = 0.9  # and is none where that would be this share of its cost, or more
 
 
 def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class _Run(Stages):
             return next_to_measure(candidates, self.budget.limit)
         least, before = self.price(self.price.cheapest()), min(fitting)
         limit = least + SMALLER * (before - least)
-        if limit > APART * before:
+        if limit >= APART * before:
             return None
         candidates += self._within(limit, candidates)
         smaller = (each for each in candidates if each.fits is not None or self.price(each.kept) <= limit)

@@ -51,14 +51,16 @@ def speak(
         ) as advance:
             for word, said in zip(words, say_often(words, takes, voices, seed), strict=True):
                 if not said:
-                    raise MilliwiseError(f"no voice says '{printable(word)}' within a second: choose another word")
+                    raise MilliwiseError(
+                        f"no voice makes a clip of '{printable(word)}' of 0.12 to 0.95 s: choose another word"
+                    )
                 clips += _save(said, output / word)
                 advance(takes * len(voices))
             for first in range(0, len(others), 50):
                 said = say_once(others[first : first + 50], voices, seed + first)
                 clips += _save(said, output / UNKNOWN, first)
                 advance(len(said))
-    except MilliwiseError:
+    except BaseException:  # Ctrl-C, too
         shutil.rmtree(output, ignore_errors=True)  # it was empty
         raise
     names = [f"{synthesiser}-{voice}" for synthesiser, voice in voices]

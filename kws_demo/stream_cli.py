@@ -225,7 +225,7 @@ def _say_overspent(summary: Summary, listener: Listener, budget_ms: float, say: 
     if taken_ms > budget_ms:
         say(
             f"hops took {taken_ms:.3g} ms on average, not {budget_ms:.3g}: this machine is busier, or slower, than the "
-            "one whose costs the listener bills; export it with a profile of this one"
+            "one whose costs the listener bills; search again with a profile of this one"
         )
 
 

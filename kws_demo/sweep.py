@@ -219,6 +219,8 @@ def _differing(before: Any, now: Mapping[str, Any]) -> str:
     for name, value in now["settings"].items():
         if stored.get(name) != value:
             return f"{name} {printable(stored.get(name))[:60]}, not {printable(value)[:60]}"
+    if before.get("cost") != now["cost"]:
+        return "another content of --cost"
     return "another device profile" if stored.keys() == now["settings"].keys() else "another version of milliwise"
 
 

@@ -18,6 +18,7 @@ from kws_demo.settings import Settings
 from profilers.export import PROFILE_NAME
 from toolkit.errors import MilliwiseError, printable
 from toolkit.files import digest, write_bytes
+from toolkit.own_cost import cost_digest
 from toolkit.profile import DeviceProfile
 
 # Of a finished run; run.json comes last, for a folder that has one is finished.
@@ -53,7 +54,8 @@ class Point:
     @property
     def arguments(self) -> dict[str, Any]:
         """All that its result depends on, as JSON."""
-        return {"settings": asdict(self.settings), "profile": digest(asdict(self.profile))[:16]}
+        own = cost_digest(self.settings.cost)
+        return {"settings": asdict(self.settings), "profile": digest(asdict(self.profile))[:16], "cost": own}
 
 
 def _plain(part: str) -> str:

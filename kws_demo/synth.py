@@ -149,7 +149,7 @@ def as_spoken(words: Sequence[str], spoken: Sequence[str], language: str) -> lis
         raise MilliwiseError(f"--spoken has {len(spoken)} words for {len(words)} keywords: {cure}")
     texts = [word.strip() for word in spoken or words]
     for text, said in zip(texts, pronounce([text.replace("_", " ") for text in texts], language), strict=True):
-        if said.spelled or not segments(said.ipa):
+        if said.spelled or unread(text, language) or not segments(said.ipa):
             raise MilliwiseError(
                 f"espeak-ng cannot say '{printable(text)}' in {language!r}, so its talk may hold the keyword: {cure}"
             )

@@ -111,7 +111,7 @@ def refusal(result: Result) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("given", [["--bound"], ["--calls", "400"]])
+@pytest.mark.parametrize("given", [["--bound"], ["--calls", "400"], ["--fine-tune", "2"], ["--cost", "a.json"]])
 def test_what_this_search_has_no_use_for_is_refused(given: list[str], profile_file: Path, tmp_path: Path) -> None:
     told = refusal(search(profile_file, tmp_path / "run", *given))
     assert told == f"Error: {given[0]} is of no use to --strategy sanas: leave it out"

@@ -182,13 +182,17 @@ def test_a_language_without_the_words_is_refused(folder: Path, options: dict[str
         load_data("synth:ja,nej", language="ru")
 
 
-def test_own_unknown_recordings_are_all_trained(folder: Path, tmp_path: Path) -> None:
+def test_own_unknown_recordings_come_first(folder: Path, tmp_path: Path) -> None:
     record(tmp_path / "other" / "kanske", 200, prefix="u")
     record(tmp_path / "own" / "_unknown_", 5, takes=1, prefix="mine")
     data = load_data(str(folder), unknown=[tmp_path / "other"], add=tmp_path / "own")
     check_sound(data)
     assert sum(speaker.startswith("added/mine") for speaker in data.train.speaker) == 5
     assert per_label(data, data.train)["_unknown_"] == FEWEST
+    record(tmp_path / "many" / "_unknown_", 200, takes=1, prefix="mine")
+    for unknown, own in (([tmp_path / "other"], 0.45), ([], 0.9)):
+        data = load_data(str(folder), unknown=unknown, add=tmp_path / "many")
+        assert sum(speaker.startswith("added/mine") for speaker in data.train.speaker) == own * FEWEST
 
 
 def test_too_few_unknown_words_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

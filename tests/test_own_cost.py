@@ -81,7 +81,20 @@ def test_a_sweep_takes_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cost" in (made / "swept" / "front.svg").read_text()
 
 
+def test_another_table_is_another_search(made: Path) -> None:
+    given = ("--budget", "9 cost", "--cost", made / "table.json", "--data", made / "colours.npz", "--minutes", "0.05")
+    told(milliwise("search", made, *given, "-o", made / "run", "--json"))
+    told(milliwise("search", made, *given, "-o", made / "run", "--json", "--resume"))
+    told(milliwise("sweep", made, *given, "--seeds", "1", "-o", made / "swept", "--json"))
+    (made / "table.json").write_text(json.dumps({edge.name: 1.1 for edge in GRAPH.edges}))
+    again = milliwise("search", made, *given, "-o", made / "run", "--resume")
+    assert again.exit_code == 2 and "was begun with other arguments" in again.stderr
+    again = milliwise("sweep", made, *given, "--seeds", "1", "-o", made / "swept", "--resume")
+    assert again.exit_code == 2 and "was begun with another content of --cost" in again.stderr
+
+
 def test_feasible_takes_it(made: Path) -> None:
+    assert told(milliwise("feasible", made, "--cost", made / "table.json", "--json"))["feasible"]
     result = told(milliwise("feasible", made, "--budget", "9 cost", "--cost", made / "table.json", "--json"))
     assert result["max_cost"] == len(GRAPH.live(GRAPH.full)) and result["feasible"]
 
@@ -97,7 +110,9 @@ def test_feasible_takes_it(made: Path) -> None:
         ("table.txt", "neither a table nor a function"),
         ("odd.json", "the table has no cost of edge"),
         ("broken.py:edges", "line 1: ZeroDivisionError: division by zero; correct it"),
-        ("failing.py:edges", "fails with KeyError: 'price'"),
+        ("failing.py:edges", "failing.py, line 2: KeyError: 'price'; correct it"),
+        ("leaving.py:edges", "leaving.py, line 2: SystemExit: 0; correct it"),
+        ("huge.py:edges", "it must be a number of 0 or more"),
         ("negative.py:edges", "is -1: it must be a number of 0 or more"),
     ],
 )
@@ -105,6 +120,8 @@ def test_what_is_no_cost_is_refused(cost: str, reason: str, made: Path) -> None:
     (made / "odd.json").write_text("{}")
     (made / "broken.py").write_text("1 / 0\n")
     (made / "failing.py").write_text("def edges(live):\n    return {}['price']\n")
+    (made / "leaving.py").write_text("def edges(live):\n    raise SystemExit(0)\n")
+    (made / "huge.py").write_text("def edges(live):\n    return 10**400\n")
     (made / "negative.py").write_text("def edges(live):\n    return -1\n")
     data = ("--data", made / "colours.npz", "-o", made / "run")
     result = milliwise("search", made, "--budget", "9 cost", "--cost", made / cost, *data)

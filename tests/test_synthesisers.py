@@ -76,7 +76,7 @@ def test_a_word_that_lasts_too_long_leaves_nothing(tmp_path: Path, monkeypatch: 
     output = tmp_path / "voices"
     words = ["left", "antidisestablishmentarianism_in_public"]
     result = CliRunner().invoke(speak, [*words, "-o", str(output), "--takes", "1", "--unknown", "0"])
-    assert "no voice says 'antidis" in str(result.exception) and not output.exists()
+    assert "no voice makes a clip of 'antidis" in str(result.exception) and not output.exists()
 
 
 def fake_program(folder: Path, name: str, script: str) -> None:

@@ -8,6 +8,8 @@ import click
 
 from toolkit.cli import FILE, FilePath, json_option, report
 
+ANY = 10**12  # of a cost whose unit nobody knows: it limits nothing
+
 
 @click.command()
 @json_option
@@ -72,7 +74,7 @@ def feasible(
     from toolkit.profile import DeviceProfile
     from toolkit.spaces import find_space
 
-    limit = Budget.parse(budget) if budget is not None else Budget.parse("2 s")
+    limit = Budget.parse(budget) if budget is not None else Budget.parse("2 s" if cost is None else f"{ANY} cost")
     limit.require_fixed()
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph

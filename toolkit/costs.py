@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,7 +76,7 @@ class Price:
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise MilliwiseError(f"the function of the cost ({self.metric}) fails with {said:.200}: mend it") from error
-        if not isinstance(cost, int | float) or isinstance(cost, bool) or not 0 <= cost < math.inf:
+        if not isinstance(cost, int | float) or isinstance(cost, bool) or not 0 <= cost <= sys.float_info.max:
             shown = " ".join(repr(cost).split())
             raise MilliwiseError(
                 f"the cost of a network ({self.metric}) is {shown:.60}: it must be a number of 0 or more"

@@ -66,7 +66,8 @@ def fabric(labels: int, columns: int, channels: int, scales: int, task: str = "c
 def _made_by_hand(names: Sequence[str], columns: int, scales: int, task: str) -> Iterator[tuple[str, Architecture]]:
     """Fabrics of fewer columns in that of all: from their last one it goes straight on, each map by its own scale.
 
-    What is classified comes from the coarsest scale, so only that goes on; to segment, all do, and are zipped at last.
+    What is classified comes from the coarsest scale, so only that goes on, and of their last column what leads there;
+    to segment, all do, and are zipped at last.
     """
     onward = range(scales) if task == "segment" else [scales - 1]
     zips = {name for name in names if task == "segment" and name.startswith(f"zip{columns - 1}-")}
