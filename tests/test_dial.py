@@ -12,6 +12,8 @@ from tiny_listener import HOP, model, write
 
 from exporters.listener import Listener
 from kws_demo.dial import SHUT, Dial, Ran
+from kws_demo.stream import Summary
+from kws_demo.stream_cli import _say_overspent
 from toolkit.errors import MilliwiseError
 
 HOP_MS = 2000  # 30 hops a minute: many minutes in few hops
@@ -261,6 +263,16 @@ def test_it_turns_a_listener_without_another_export(tmp_path: Path) -> None:
         with pytest.raises(MilliwiseError, match="a finite number for each of 2 gates"):
             listener.set_dial(wrong)
     assert Dial.of(listener, 1.0).values.shape == (2,)
+
+
+def test_a_machine_that_is_slower_than_billed_is_told(tmp_path: Path) -> None:
+    listener = Listener.open(write(tmp_path / "adaptive.onnx", adaptive()))
+    summary = Summary(hops=10, late=0, overflows=0, ms_per_second=50.0, p99_ms=11.0, seconds=2.0)
+    said: list[str] = []
+    _say_overspent(summary, listener, 10.0, said.append)
+    assert not said, "ten milliseconds for each hop of 200"
+    _say_overspent(summary, listener, 5.0, said.append)
+    assert len(said) == 1 and said[0].startswith("hops took 10 ms on average, not 5: ")
 
 
 @pytest.mark.parametrize("mode", [False, True])
