@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from toolkit.cli import FILE, FilePath, Finite, json_option, report, seed_option
+from toolkit.cli import FILE, FilePath, Finite, cost_option, json_option, report, seed_option
 from toolkit.errors import MilliwiseError
 
 FOLDER = FilePath(path_type=str)
@@ -91,12 +91,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
     "itself by the clock of the profile's table, not on its percentile when called once per hop.",
 )
-@click.option(
-    "--cost",
-    type=FilePath(path_type=str),
-    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
-    "the names of the live edges.",
-)
+@cost_option
 @click.option("--threads", type=click.IntRange(1, 64), help="Refuse a profile made for another thread count.")
 @click.option("--on", "target", help="Where to measure: local or ssh://HOST. The default is the profile's target.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import FILE, FilePath, Finite, json_option, report
+from toolkit.cli import FILE, Finite, cost_option, json_option, report
 from toolkit.errors import MilliwiseError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ FORMATS = ("svg", "png")
 )
 @click.option("--budget", "budgets", required=True, help="BUDGET,BUDGET,… of one kind: '2 MFLOPs,4 MFLOPs'.")
 @click.option("--strategy", "strategies", default="bsn", show_default=True, help="NAME,NAME,… as search takes them.")
-@click.option("--cost", type=FilePath(path_type=str), help="Of budgets such as '12 cost', as search takes it.")
+@cost_option
 @click.option("--penalty", "penalties", help="λ,λ,… of strategies that take one; found by themselves unless given.")
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")

@@ -47,6 +47,12 @@ class Finite(click.FloatRange):
 
 
 FILE = FilePath(path_type=Path)
+cost_option = click.option(
+    "--cost",
+    type=FilePath(path_type=str),
+    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
+    "the names of the live edges.",
+)
 
 
 class Commands(click.Group):

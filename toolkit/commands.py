@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli import FILE, FilePath, json_option, report
+from toolkit.cli import FILE, cost_option, json_option, report
 
 ANY = 10**12  # of a cost whose unit nobody knows: it limits nothing
 
@@ -50,12 +50,7 @@ def spaces(as_json: bool) -> None:
     help="Price by the bound that 95 % of networks stay below, not by the prediction. It is calibrated on the network "
     "itself by the clock of the profile's table, not on its percentile when called once per hop.",
 )
-@click.option(
-    "--cost",
-    type=FilePath(path_type=str),
-    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
-    "the names of the live edges.",
-)
+@cost_option
 @json_option
 @click.pass_context
 def feasible(
