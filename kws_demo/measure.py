@@ -8,6 +8,7 @@ from profilers.bundle import BundleTarget
 from profilers.check import check_budget
 from profilers.makespan_check import check_makespan
 from profilers.target import Target
+from toolkit import costs
 from toolkit.budget import Budget
 from toolkit.costs import Price
 from toolkit.graph import Architecture
@@ -27,8 +28,9 @@ def predicted_candidate(
     statistic, known = budget.statistic or "p95", profile.latency.bound is not None
     predicted_ms = profile.paced_ms(price.graph, kept, statistic)
     upper_ms = profile.paced_ms(price.graph, kept, f"{statistic}_upper", bound=bound and known)
+    parameters = int(costs.price(price.graph, profile, Budget.parse("1 params"))(kept))
     makespan_ms = price(kept) if budget.metric == "makespan_ms" else None
-    return Candidate(sorted(kept), predicted_ms, upper_ms, accuracy, predicted_makespan_ms=makespan_ms)
+    return Candidate(sorted(kept), predicted_ms, upper_ms, accuracy, parameters, predicted_makespan_ms=makespan_ms)
 
 
 def excess(candidate: Candidate, budget: Budget, price: Price) -> tuple[bool, float]:

@@ -145,8 +145,8 @@ def test_a_plan_of_nothing(plan: dict[str, Any]) -> None:
 )
 def test_candidates_edited_by_hand(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "candidates.json"
-    save_candidates(path, [Candidate(["a"], 1.0, 1.1, 0.9)])
-    assert load_candidates(path) == [Candidate(["a"], 1.0, 1.1, 0.9)]
+    save_candidates(path, [Candidate(["a"], 1.0, 1.1, 0.9, 7)])
+    assert load_candidates(path) == [Candidate(["a"], 1.0, 1.1, 0.9, 7)]
     edited(path, lambda content: content["candidates"][0].update(change))
     with pytest.raises(MilliwiseError, match="not as milliwise wrote them"):
         load_candidates(path)

@@ -14,14 +14,22 @@ from profilers.check import Check
 from toolkit.budget import Budget
 
 
-def candidate(accuracy: float, upper_ms: float, measured_ms: float | None = None) -> Candidate:
+def candidate(
+    accuracy: float, upper_ms: float, measured_ms: float | None = None, parameters: int = 1000
+) -> Candidate:
     fits = None if measured_ms is None else measured_ms <= 1.0
-    return Candidate(["a"], upper_ms * 0.9, upper_ms, accuracy, measured_upper_ms=measured_ms, fits=fits)
+    return Candidate(["a"], upper_ms * 0.9, upper_ms, accuracy, parameters, measured_upper_ms=measured_ms, fits=fits)
 
 
 def test_the_most_accurate_is_measured_first() -> None:
     worse, better = candidate(0.7, 0.5), candidate(0.8, 0.9)
     assert next_to_measure([worse, better], 1.0) is better
+
+
+def test_of_those_about_as_accurate_the_one_of_most_parameters_is_measured_first() -> None:
+    best, slow = candidate(0.80, 0.5, parameters=1000), candidate(0.79, 0.9, parameters=1000)
+    rich, worse = candidate(0.785, 0.4, parameters=3000), candidate(0.77, 0.4, parameters=9000)
+    assert next_to_measure([best, slow, rich, worse], 1.0) is rich
 
 
 def test_a_miss_lowers_what_is_expected_to_fit() -> None:

@@ -135,7 +135,7 @@ def candidate(predicted_ms: float, found_ms: float | None = None) -> Candidate:
     """Its latency would tell the opposite."""
     fits = None if found_ms is None else found_ms <= 1.0
     return Candidate(
-        ["a"], 9.0, 10 - predicted_ms, 0.8, fits=fits, measured_upper_ms=found_ms and 1.0,
+        ["a"], 9.0, 10 - predicted_ms, 0.8, round(1000 * predicted_ms), fits=fits, measured_upper_ms=found_ms and 1.0,
         predicted_makespan_ms=predicted_ms, measured_makespan_ms=found_ms, measured_makespan_upper_ms=found_ms,
     )  # fmt: skip
 
@@ -171,6 +171,8 @@ def test_what_is_predicted_of_a_candidate() -> None:
     shared = predicted_candidate(BRANCHES, 0.7, makespan, price(toy.GRAPH, made, makespan), made)
     assert shared.asked_ms == shared.predicted_makespan_ms == pytest.approx(PREDICTED_MS)
     assert shared.predicted_ms == made.paced_ms(toy.GRAPH, BRANCHES, "p95") and shared.accuracy == 0.7
+    head = made.fixed["head"].parameters + made.fixed["stem"].parameters
+    assert shared.parameters == head + sum(made.edges[name].parameters for name in BRANCHES) > 0
 
 
 def test_the_one_that_exceeds_a_makespan_least_is_measured() -> None:

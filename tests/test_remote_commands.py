@@ -155,7 +155,7 @@ def test_a_search_measures_its_candidates_on_the_device(device: Device, network:
     made = profile_of(target.name)
 
     def measured(limit: str) -> Candidate:
-        budget, candidate = Budget.parse(limit), Candidate(sorted(fake_search.KEPT), 1.0, 1.1, 0.9)
+        budget, candidate = Budget.parse(limit), Candidate(sorted(fake_search.KEPT), 1.0, 1.1, 0.9, 7)
         prices = price(fake_search.graph(), made, budget)
         measure_candidate(candidate, network, (1, 3200), budget, prices, made, target, 60, "measuring")
         return candidate

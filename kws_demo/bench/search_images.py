@@ -32,6 +32,7 @@ TIMED_BUDGETS = 3
 # figures 3.6 to 3.10).
 COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
 DATA = Path("images") / "cifar10.npz"
+RULE = "of those about as accurate, the one of most parameters"  # how a search chooses what it fine-tunes
 Row = dict[str, Any]
 
 
@@ -113,7 +114,7 @@ class ImageSearches:
         points = grid({SPACE: self._profile}, strategies, budgets, [], seeds, **given)
         # A sweep goes on with all of its points only, so whatever else was asked for has a folder of its own; so has
         # what was searched in another way.
-        ways = [SEARCH_SHARE, SMALLER, APART, self._warm_up_minutes]
+        ways = [RULE, SEARCH_SHARE, SMALLER, APART, self._warm_up_minutes]
         told = [ways, sorted([point.name, point.arguments] for point in points)]
         folder = self._folder / f"sweep-{digest(told)[:12]}"
         if not self._resume and folder.exists():
