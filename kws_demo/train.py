@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
+from kws_demo.splice import spliced
 from kws_demo.task import Accuracy, Batch, standard_error
 from toolkit.adaptive import Network
 from toolkit.supernet import recalibrate
@@ -80,8 +81,8 @@ class Speech:
         order = torch.randperm(len(self._labels), generator=generator)
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            labels = self._labels[chosen]
-            audio, labels = self._with_talk(self._augmenter(self._audio[chosen], labels), labels, generator)
+            clips, labels = spliced(self._audio[chosen], self._labels[chosen], generator)
+            audio, labels = self._with_talk(self._augmenter(clips, labels), labels, generator)
             with torch.no_grad():
                 features = self.stem(audio)
             if hardened:
@@ -118,15 +119,15 @@ class Speech:
     def heard(self, network: Network, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
-        Every clip comes `copies` times.
+        Every clip comes `copies` times; some of the keywords are spliced, as in training.
         """
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
         network.eval()
         for start in range(0, copies * len(clips.label), BATCH):
             rows = np.arange(start, min(start + BATCH, copies * len(clips.label))) % len(clips.label)
-            labels = torch.from_numpy(clips.label[rows])
-            audio = self._augmenter(torch.from_numpy(clips.audio[rows]), labels)
+            audio, labels = spliced(torch.from_numpy(clips.audio[rows]), torch.from_numpy(clips.label[rows]), generator)
+            audio = self._augmenter(audio, labels)
             rest = QUIET * torch.randn(len(rows), after, generator=generator)
             with torch.no_grad():
                 logits = network.from_features(self.stem(torch.cat([audio, rest], 1)).to(self.device))

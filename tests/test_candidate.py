@@ -14,9 +14,7 @@ from profilers.check import Check
 from toolkit.budget import Budget
 
 
-def candidate(
-    accuracy: float, upper_ms: float, measured_ms: float | None = None, parameters: int = 1000
-) -> Candidate:
+def candidate(accuracy: float, upper_ms: float, measured_ms: float | None = None, parameters: int = 1000) -> Candidate:
     fits = None if measured_ms is None else measured_ms <= 1.0
     return Candidate(["a"], upper_ms * 0.9, upper_ms, accuracy, parameters, measured_upper_ms=measured_ms, fits=fits)
 

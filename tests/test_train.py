@@ -29,6 +29,12 @@ def test_talk_is_in_every_part_of_a_batch() -> None:
     assert all(torch.equal(*pair) for pair in zip(first_batch(talk), (features, labels), strict=True))
 
 
+def test_some_keywords_of_a_batch_are_made_unknown_words() -> None:
+    _features, labels = first_batch(np.zeros(0, np.float32))
+    counts = labels.bincount(minlength=4).tolist()
+    assert counts[1] > BATCH / 4 and counts[2] < BATCH / 4 and counts[3] < BATCH / 4
+
+
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_without_enough_talk_there_are_clips_only(seconds: int) -> None:
     features, labels = first_batch(np.ones(16_000 * seconds, np.float32))
