@@ -53,11 +53,15 @@ ADDED_SHARE, MOST_COPIES = 0.1, 20
 
 @dataclass(frozen=True)
 class Clips:
-    """N clips of one second: `audio` float32 [N, 16000] within -1..1, `label` int64 [N], and who speaks."""
+    """N clips of one second: `audio` float32 [N, 16000] within -1..1, `label` int64 [N], and who speaks.
+
+    `recorded`, bool [N], tells recordings from what was made here.
+    """
 
     audio: np.ndarray
     label: np.ndarray
     speaker: tuple[str, ...]
+    recorded: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -287,5 +291,6 @@ def _clips(
             label = np.array([index[name] for name in [SILENCE] * count + names], np.int64)
             speaker = (f"silence/{part}",) * count + plan.speakers
             silence = silence_clips(count, noises[part], np.random.default_rng([seed, 6, number]))
-            clips[part] = Clips(plan.read(silence, advance), label, speaker)
+            recorded = np.arange(len(label)) >= len(label) - len(plan.recordings)
+            clips[part] = Clips(plan.read(silence, advance), label, speaker, recorded)
     return clips

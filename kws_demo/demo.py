@@ -158,7 +158,7 @@ def _read(folder: Path, labels: list[str]) -> Clips:
     found = _recordings_of(folder, labels[2:])
     clips = [read_clip(recording.path) for recording in found]
     label = np.array([labels.index(recording.label) for recording in found])
-    return Clips(np.stack(clips), label, tuple(recording.speaker for recording in found))
+    return Clips(np.stack(clips), label, tuple(recording.speaker for recording in found), np.ones(len(found), bool))
 
 
 def lay_out(clips: Clips, labels: list[str], seed: int) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:

@@ -12,20 +12,23 @@ from torch.nn import functional
 
 from kws_demo.augment import word_bounds
 
-SHARE = 0.25  # of the keywords' clips
+SHARE = 0.25  # of the recorded keywords
 UNKNOWN_LABEL = 1  # keywords have the labels after it
 EARLIEST_CUT, LATEST_CUT = 0.3, 0.7  # of a word
 FADE_SAMPLES = 80  # 5 ms, so that no cut is heard
 MOST_GAIN = 4.0
 
 
-def spliced(audio: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Clips float32 [B, samples] and labels int64 [B] (0: silence) with some of the keywords made unknown words.
+def spliced(audio: Tensor, labels: Tensor, recorded: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Clips float32 [B, samples] and labels int64 [B] (0: silence) with some recorded keywords made unknown words.
 
     Each begins or ends with what it was; the rest is of another clip of the batch, of another keyword or an unknown
     word. What was given is left as it is.
+
+    Args:
+        recorded: bool [B], whose voices are real.
     """
-    chosen = (labels > UNKNOWN_LABEL) & (torch.rand(len(labels), generator=generator) < SHARE)
+    chosen = (labels > UNKNOWN_LABEL) & recorded & (torch.rand(len(labels), generator=generator) < SHARE)
     spoken, rows = torch.nonzero(labels >= UNKNOWN_LABEL).flatten(), torch.nonzero(chosen).flatten()
     others = spoken[torch.randint(max(1, len(spoken)), (len(rows),), generator=generator)]
     swapped = torch.rand(len(rows), generator=generator) < 0.5

@@ -59,6 +59,7 @@ class Speech:
         )
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
+        self._recorded = torch.from_numpy(data.train.recorded)
         self._talk = torch.from_numpy(data.talk)
         self._evaluation: dict[str, list[Batch]] = {}
 
@@ -81,7 +82,7 @@ class Speech:
         order = torch.randperm(len(self._labels), generator=generator)
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            clips, labels = spliced(self._audio[chosen], self._labels[chosen], generator)
+            clips, labels = spliced(self._audio[chosen], self._labels[chosen], self._recorded[chosen], generator)
             audio, labels = self._with_talk(self._augmenter(clips, labels), labels, generator)
             with torch.no_grad():
                 features = self.stem(audio)
@@ -119,14 +120,15 @@ class Speech:
     def heard(self, network: Network, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
-        Every clip comes `copies` times; some of the keywords are spliced, as in training.
+        Every clip comes `copies` times; some recorded keywords are spliced, as in training.
         """
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
         network.eval()
         for start in range(0, copies * len(clips.label), BATCH):
             rows = np.arange(start, min(start + BATCH, copies * len(clips.label))) % len(clips.label)
-            audio, labels = spliced(torch.from_numpy(clips.audio[rows]), torch.from_numpy(clips.label[rows]), generator)
+            audio, labels, recorded = (torch.from_numpy(of[rows]) for of in (clips.audio, clips.label, clips.recorded))
+            audio, labels = spliced(audio, labels, recorded, generator)
             audio = self._augmenter(audio, labels)
             rest = QUIET * torch.randn(len(rows), after, generator=generator)
             with torch.no_grad():

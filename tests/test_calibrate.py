@@ -82,7 +82,7 @@ def test_the_threshold_lets_few_unknown_clips_through() -> None:
 def test_a_network_is_calibrated_on_its_validation_clips() -> None:
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.standard_normal((12, 16_000))).astype(np.float32)
-    clips = Clips(audio, np.arange(12) % 4, tuple(str(one) for one in range(12)))
+    clips = Clips(audio, np.arange(12) % 4, tuple(str(one) for one in range(12)), np.ones(12, bool))
     data = SpeechData(("_silence_", "_unknown_", "a", "b"), clips, clips, clips, (), (), {})
     network = listener_network(2)
     found = module.calibrate(network, Speech(data, network.stem, 3200, seed=0), 3)

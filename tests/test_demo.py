@@ -40,7 +40,7 @@ def test_demo_leaves_what_it_promises(quick: None, tmp_path: Path) -> None:
 
 def clips(labels: list[int]) -> Clips:
     audio = np.stack([np.full(16_000, 0.1 * label, np.float32) for label in labels])
-    return Clips(audio, np.array(labels), tuple(str(place) for place in range(len(labels))))
+    return Clips(audio, np.array(labels), tuple(str(place) for place in range(len(labels))), np.ones(len(labels), bool))
 
 
 def test_words_are_laid_out_where_the_truth_says() -> None:

@@ -33,8 +33,8 @@ def word(clip: Tensor) -> Tensor:
 
 
 def make(labels: Tensor, seed: int = 0, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return spliced(tones(len(labels)) if clips is None else clips, labels, generator)
+    generator, recorded = torch.Generator().manual_seed(seed), torch.ones(len(labels), dtype=torch.bool)
+    return spliced(tones(len(labels)) if clips is None else clips, labels, recorded, generator)
 
 
 def test_a_share_of_the_keywords_become_unknown_words_and_nothing_else_changes() -> None:
@@ -65,6 +65,12 @@ def test_each_begins_as_one_word_and_ends_as_another_of_another_label() -> None:
         assert labels[other] != labels[row] and labels[other] != 0
         assert 0.55 * 8000 < len(sound) < 1.45 * 8000
     assert own_place == {0, 1}
+
+
+def test_only_recordings_change() -> None:
+    labels, recorded = 2 + torch.arange(240) % 2, torch.arange(240) % 3 == 0
+    _made, given = spliced(tones(240), labels, recorded, torch.Generator().manual_seed(0))
+    assert (given == 1).any() and recorded[given == 1].all()
 
 
 @pytest.mark.parametrize("labels", [[2] * 40, [0, 2] * 20, [0, 1] * 20, [0] * 40])

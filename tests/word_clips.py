@@ -18,7 +18,8 @@ def word_clips(label: list[int], seed: int = 0) -> Clips:
         tone = sum(np.sin(np.arange(length) * 0.05 * k * rng.uniform(0.8, 1.2)) / k for k in range(1, 6))
         if number:
             clip[start : start + length] = rng.uniform(0.05, 0.2) * tone * np.exp(-np.arange(length) / length)
-    return Clips(audio, np.array(label, np.int64), tuple(str(place) for place in range(len(label))))
+    speakers = tuple(str(place) for place in range(len(label)))
+    return Clips(audio, np.array(label, np.int64), speakers, np.zeros(len(label), bool))
 
 
 def word_data(
