@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kws_demo.task import Batch
 from kws_demo.train import Speech
 from toolkit.adaptive import Network
 from toolkit.layers import WindowHead
@@ -27,7 +29,8 @@ class Calibration:
     Attributes:
         scale, bias: logits become `scale` · logits + `bias` [labels] (vector scaling, Guo et al. 2017).
         before, after: mean negative log-likelihood of the validation clips.
-        threshold: of the averaged score, that at most 5 % of the unknown validation clips exceed, within 0.3 to 0.7.
+        threshold: of the averaged score, that at most 5 % of the unknown validation clips exceed, within 0.3 to 0.7;
+            some of these are spliced from recorded keywords, for other people's words may be told too easily.
         accepted: that share.
         missed: the share of the keywords that do not exceed it, or are taken for others.
     """
@@ -53,18 +56,19 @@ def calibrate(network: Network, speech: Speech, average_hops: int) -> Calibratio
         speech: its validation clips are heard in a stream, augmented.
         average_hops: scores that a decision averages.
     """
-    heard = [(logits.cpu(), labels.cpu()) for logits, labels in speech.heard(network)]
-    logits, labels = (torch.cat([pair[place] for pair in heard]) for place in (0, 1))
+    logits, labels = _together(speech.heard(network))
     spoken = logits[:, speech.clip_end_hop]
     scale, bias = fitted(spoken, labels)
     assert isinstance(network.head, WindowHead)
     fold(network.head.linear, scale, bias)
-    calibrated = scale * logits + bias
-    threshold, accepted, missed = decide(calibrated, labels, average_hops)
-    before, after = (
-        functional.cross_entropy(value, labels).item() for value in (spoken, calibrated[:, speech.clip_end_hop])
-    )
+    before, after = (functional.cross_entropy(value, labels).item() for value in (spoken, scale * spoken + bias))
+    threshold, accepted, missed = decide(*_together(speech.heard(network, splices=True)), average_hops)
     return Calibration(scale, tuple(bias.tolist()), before, after, threshold, accepted, missed)
+
+
+def _together(heard: Iterable[Batch]) -> Batch:
+    pairs = [(logits.cpu(), labels.cpu()) for logits, labels in heard]
+    return torch.cat([logits for logits, _labels in pairs]), torch.cat([labels for _logits, labels in pairs])
 
 
 def fitted(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:

@@ -117,10 +117,10 @@ class Speech:
                 features = self.stem(evaluation_batch(audio, self.context_samples))
             yield features.to(self.device), torch.from_numpy(clips.label[start : start + BATCH]).to(self.device)
 
-    def heard(self, network: Network, copies: int = 2) -> Iterator[Batch]:
+    def heard(self, network: Network, splices: bool = False, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
-        Every clip comes `copies` times; some recorded keywords are spliced, as in training.
+        Every clip comes `copies` times; with `splices` some recorded keywords are made unknown words, as in training.
         """
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
@@ -128,7 +128,8 @@ class Speech:
         for start in range(0, copies * len(clips.label), BATCH):
             rows = np.arange(start, min(start + BATCH, copies * len(clips.label))) % len(clips.label)
             audio, labels, recorded = (torch.from_numpy(of[rows]) for of in (clips.audio, clips.label, clips.recorded))
-            audio, labels = spliced(audio, labels, recorded, generator)
+            if splices:
+                audio, labels = spliced(audio, labels, recorded, generator)
             audio = self._augmenter(audio, labels)
             rest = QUIET * torch.randn(len(rows), after, generator=generator)
             with torch.no_grad():
