@@ -1,6 +1,7 @@
 """Speech data: what is trained on, what is tested on, that the two share no speaker, and what is refused."""
 
 from collections.abc import Iterator, Sequence
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def check_sound(data: SpeechData) -> None:
 def test_synthetic_words_and_their_counts() -> None:
     data = load_data("synth:yes, no,zoom in", seed=2, clips_per_word=50)
     check_sound(data)
-    assert data.labels == (*LABELS, "yes", "no", "zoom in")
+    assert data.labels == (*LABELS, "yes", "no", "zoom in") and not data.train.recorded.any()
     assert per_label(data, data.train) == {"_silence_": 20, "_unknown_": 60, "yes": 40, "no": 40, "zoom in": 40}
     assert per_label(data, data.test)["yes"] == per_label(data, data.validation)["yes"] == 5
     assert data.description["clips"]["train"] == per_label(data, data.train) and data.description["seed"] == 2
@@ -137,6 +138,9 @@ def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> Non
     check_sound(data)
     strangers = [speaker for speaker, label in zip(data.train.speaker, data.train.label, strict=True) if label == 1]
     assert len(strangers) == FEWEST and sum(speaker.startswith("u") for speaker in strangers) == 0.9 * FEWEST
+    for clips in parts(data):
+        people = [re.fullmatch(r"[su]\d+", speaker) is not None for speaker in clips.speaker]
+        assert clips.recorded.tolist() == people
     assert not any(speaker.startswith("never") for clips in parts(data) for speaker in clips.speaker)
     (folder / "_unknown_").mkdir()
     soundfile.write(folder / "_unknown_" / "mine_1.flac", np.full(100, 0.1), 8000)
