@@ -1,7 +1,7 @@
 """Speech data: what is trained on, what is tested on, that the two share no speaker, and what is refused."""
 
-from collections.abc import Iterator, Sequence
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
