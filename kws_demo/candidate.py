@@ -23,7 +23,7 @@ class Candidate:
         kept: live edges.
         predicted_ms, predicted_upper_ms: of the profile: the p95, and where its upper confidence bound will likely lie.
         accuracy: with the shared weights of the super-network.
-        parameters: of the whole network.
+        parameters: of the whole network, with the head of the profile.
         measured_p95_ms, measured_upper_ms: on the target; None until it was measured, or for budgets of another kind.
         fits: whether it keeps the budget, once that is known.
         fine_tuned_accuracy, fine_tuned_error: after training alone, with its standard error.
@@ -90,7 +90,7 @@ def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate 
     hopeful = [each for each in waiting if error == 1.0 or each.asked_ms * error <= limit]
     best = max((each.accuracy for each in hopeful), default=0.0)
     close = [each for each in hopeful if each.accuracy >= best - ABOUT_AS_ACCURATE]
-    return max(close, key=lambda each: each.parameters, default=None)
+    return max(close, key=lambda each: (each.parameters, each.accuracy), default=None)
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:

@@ -6,54 +6,70 @@ listener that is taught by recordings learns that whoever sounds like those says
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kws_demo.augment import word_bounds
+from kws_demo.voices import UNKNOWN_LABEL
 
 SHARE = 0.25  # of the recorded keywords
-UNKNOWN_LABEL = 1  # keywords have the labels after it
-EARLIEST_CUT, LATEST_CUT = 0.3, 0.7  # of a word
+EARLIEST_CUT, LATEST_CUT = 0.3, 0.7  # of a clip's energy: a click beside the word has little
+BEGUN = 0.01  # of it, where the word begins
 FADE_SAMPLES = 80  # 5 ms, so that no cut is heard
 MOST_GAIN = 4.0
 
 
-def spliced(audio: Tensor, labels: Tensor, recorded: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def alike(labels: Sequence[str]) -> Tensor:
+    """Which labels begin or end with the same letter, bool [labels, labels]: "o-ff" of "on" and "off" is "off"."""
+    return torch.tensor([[one[0] == other[0] or one[-1] == other[-1] for other in labels] for one in labels])
+
+
+def spliced(
+    audio: Tensor, labels: Tensor, recorded: Tensor, apart: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Clips float32 [B, samples] and labels int64 [B] (0: silence) with some recorded keywords made unknown words.
 
     Each begins or ends with what it was; the rest is of another clip of the batch, of another keyword or an unknown
     word. What was given is left as it is.
 
     Args:
-        recorded: bool [B], whose voices are real.
+        recorded: bool [B], which were read from files.
+        apart: bool [labels, labels], of which labels two may be joined.
     """
     chosen = (labels > UNKNOWN_LABEL) & recorded & (torch.rand(len(labels), generator=generator) < SHARE)
     spoken, rows = torch.nonzero(labels >= UNKNOWN_LABEL).flatten(), torch.nonzero(chosen).flatten()
-    others = spoken[torch.randint(max(1, len(spoken)), (len(rows),), generator=generator)]
+    if not len(rows):
+        return audio, labels
+    others = spoken[torch.randint(len(spoken), (len(rows),), generator=generator)]
     swapped = torch.rand(len(rows), generator=generator) < 0.5
     heads, tails = torch.where(swapped, others, rows), torch.where(swapped, rows, others)
-    starts, ends = word_bounds(audio)
     cuts = EARLIEST_CUT + (LATEST_CUT - EARLIEST_CUT) * torch.rand(len(rows), 2, generator=generator)
-    until = (starts[heads] + cuts[:, 0] * (ends - starts)[heads]).long()
-    since = (starts[tails] + cuts[:, 1] * (ends - starts)[tails]).long()
+    begun, until = _reached(audio[heads], torch.full((len(rows),), BEGUN)), _reached(audio[heads], cuts[:, 0])
+    since = _reached(audio[tails], cuts[:, 1])
     made, given = audio.clone(), labels.clone()
-    for index in torch.nonzero(labels[heads] != labels[tails]).flatten().tolist():
-        head, tail = heads[index], tails[index]
-        parts = audio[head, : until[index]], audio[tail, since[index] :]
-        made[rows[index]] = _joined(*parts, int(starts[head]), audio.shape[1])
+    for index in torch.nonzero(apart[labels[heads], labels[tails]]).flatten().tolist():
+        head, tail = audio[heads[index], : until[index]], audio[tails[index], since[index] :]
+        made[rows[index]] = _joined(head, tail, int(begun[index]), audio.shape[1])
         given[rows[index]] = UNKNOWN_LABEL
     return made, given
 
 
-def _joined(head: Tensor, tail: Tensor, start: int, samples: int) -> Tensor:
-    """One after the other, at one level, as so many samples; the word begins at `start`, or earlier if it is long."""
+def _reached(audio: Tensor, share: Tensor) -> Tensor:
+    """The first sample after which clips [N, samples] have had that share [N] of their energy: int64 [N], 1 or more."""
+    energy = audio.double().square().cumsum(1)
+    return (energy < share[:, None] * energy[:, -1:]).sum(1).clamp(1, audio.shape[1] - 1)
+
+
+def _joined(head: Tensor, tail: Tensor, begun: int, samples: int) -> Tensor:
+    """One after the other, at one level, as so many samples; of too many, at first those go before the word begins."""
     tail = tail * (_level(head) / _level(tail)).clamp(1 / MOST_GAIN, MOST_GAIN)
     faded = min(FADE_SAMPLES, len(head), len(tail))
     ramp = torch.linspace(0, 1, faded)
     across = head[len(head) - faded :] * (1 - ramp) + tail[:faded] * ramp
     whole = torch.cat([head[: len(head) - faded], across, tail[faded:]])
-    skipped = max(0, min(start, len(whole) - samples))
+    skipped = max(0, min(begun, len(whole) - samples))
     whole = whole[skipped : skipped + samples]
     return functional.pad(whole, (0, samples - len(whole))).clamp(-1, 1)
 

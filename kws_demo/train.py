@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
-from kws_demo.splice import spliced
+from kws_demo.splice import alike, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
+from kws_demo.voices import UNKNOWN_LABEL
 from toolkit.adaptive import Network
 from toolkit.supernet import recalibrate
 from toolkit.training import predict
@@ -60,6 +60,7 @@ class Speech:
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
         self._recorded = torch.from_numpy(data.train.recorded)
+        self._apart = ~alike(data.labels)
         self._talk = torch.from_numpy(data.talk)
         self._evaluation: dict[str, list[Batch]] = {}
 
@@ -67,6 +68,11 @@ class Speech:
     def clip_end_hop(self) -> int:
         """The hop, in what `heard` gives, whose window is the clip."""
         return (self.context_samples + CLIP_SAMPLES) // self.hop_samples - 1
+
+    @property
+    def splices(self) -> bool:
+        """Whether `heard` can be given splices."""
+        return bool((self.data.validation.recorded & (self.data.validation.label > UNKNOWN_LABEL)).any())
 
     @property
     def steps(self) -> int:
@@ -82,7 +88,8 @@ class Speech:
         order = torch.randperm(len(self._labels), generator=generator)
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            clips, labels = spliced(self._audio[chosen], self._labels[chosen], self._recorded[chosen], generator)
+            clips, labels, recorded = self._audio[chosen], self._labels[chosen], self._recorded[chosen]
+            clips, labels = spliced(clips, labels, recorded, self._apart, generator)
             audio, labels = self._with_talk(self._augmenter(clips, labels), labels, generator)
             with torch.no_grad():
                 features = self.stem(audio)
@@ -125,11 +132,12 @@ class Speech:
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
         network.eval()
-        for start in range(0, copies * len(clips.label), BATCH):
-            rows = np.arange(start, min(start + BATCH, copies * len(clips.label))) % len(clips.label)
+        order = torch.randperm(copies * len(clips.label), generator=generator)  # stored label by label
+        for chosen in order.split(BATCH):
+            rows = (chosen % len(clips.label)).numpy()
             audio, labels, recorded = (torch.from_numpy(of[rows]) for of in (clips.audio, clips.label, clips.recorded))
             if splices:
-                audio, labels = spliced(audio, labels, recorded, generator)
+                audio, labels = spliced(audio, labels, recorded, self._apart, generator)
             audio = self._augmenter(audio, labels)
             rest = QUIET * torch.randn(len(rows), after, generator=generator)
             with torch.no_grad():

@@ -1,5 +1,7 @@
 """Calibration: the most likely scale and bias, folded into the network; the threshold leaves few unknown clips."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,20 @@ def test_the_threshold_lets_few_unknown_clips_through() -> None:
     words = peaks[labels >= 2]
     right = (words.argmax(1) + 2 == labels[labels >= 2]) & (words.amax(1) > threshold)
     assert missed == pytest.approx(1 - float(right.float().mean()))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_single_recorded_keyword_is_enough(seed: int) -> None:
+    """Its copies may all be drawn to be spliced."""
+    audio = (0.1 * np.random.default_rng(0).standard_normal((7, 16_000))).astype(np.float32)
+    label = np.array([0, 0, 1, 1, 1, 1, 2])
+    clips = Clips(audio, label, tuple("abcdefg"), np.ones(7, bool))
+    network = listener_network(1)
+    speech = Speech(
+        SpeechData(("_silence_", "_unknown_", "a", "b"), clips, clips, clips, (), (), {}), network.stem, 3200, seed
+    )
+    found = module.calibrate(network, speech, 3)
+    assert all(map(math.isfinite, (found.accepted, found.missed, found.threshold, found.after)))
 
 
 def test_a_network_is_calibrated_on_its_validation_clips() -> None:

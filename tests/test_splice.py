@@ -5,17 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from kws_demo.splice import MOST_GAIN, SHARE, spliced
+from kws_demo.splice import MOST_GAIN, SHARE, alike, spliced
 
 torch.set_num_threads(1)
 START, END, SAMPLES = 4000, 12_000, 16_000
-LOWEST, APART = 200, 20  # Hz
+LOWEST, STEP = 200, 20  # Hz
+APART = ~torch.eye(4, dtype=torch.bool)  # any two labels
 
 
 def tones(count: int, level: float = 0.2) -> Tensor:
     """Clips with a word that is a tone, each of another pitch, between silences."""
     time = torch.arange(SAMPLES) / SAMPLES
-    pitch = LOWEST + APART * torch.arange(count)
+    pitch = LOWEST + STEP * torch.arange(count)
     clips = level * torch.sin(2 * torch.pi * pitch[:, None] * time)
     clips[:, :START] = clips[:, END:] = 0
     return clips
@@ -24,7 +25,7 @@ def tones(count: int, level: float = 0.2) -> Tensor:
 def clip_of(sound: Tensor) -> int:
     """Of the clips of `tones`, the one that this is of."""
     spectrum = torch.fft.rfft(sound * torch.hann_window(len(sound)), SAMPLES).abs()
-    return round((int(spectrum.argmax()) - LOWEST) / APART)
+    return round((int(spectrum.argmax()) - LOWEST) / STEP)
 
 
 def word(clip: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def word(clip: Tensor) -> Tensor:
 
 def make(labels: Tensor, seed: int = 0, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
     generator, recorded = torch.Generator().manual_seed(seed), torch.ones(len(labels), dtype=torch.bool)
-    return spliced(tones(len(labels)) if clips is None else clips, labels, recorded, generator)
+    return spliced(tones(len(labels)) if clips is None else clips, labels, recorded, APART, generator)
 
 
 def test_a_share_of_the_keywords_become_unknown_words_and_nothing_else_changes() -> None:
@@ -69,7 +70,7 @@ def test_each_begins_as_one_word_and_ends_as_another_of_another_label() -> None:
 
 def test_only_recordings_change() -> None:
     labels, recorded = 2 + torch.arange(240) % 2, torch.arange(240) % 3 == 0
-    _made, given = spliced(tones(240), labels, recorded, torch.Generator().manual_seed(0))
+    _made, given = spliced(tones(240), labels, recorded, APART, torch.Generator().manual_seed(0))
     assert (given == 1).any() and recorded[given == 1].all()
 
 
@@ -90,16 +91,42 @@ def test_the_parts_are_equally_loud_and_no_cut_is_heard() -> None:
         sound = word(made[row])
         loud = [float(part.square().mean().sqrt()) for part in (sound[:1500], sound[-1500:])]
         assert loud[0] == pytest.approx(loud[1], rel=0.1)
-        highest = LOWEST + APART * 80
+        highest = LOWEST + STEP * 80
         steepest = max(loud) * np.sqrt(2) * 2 * np.pi * highest / SAMPLES
         assert sound.diff().abs().max() < 1.1 * steepest
+
+
+def test_words_that_begin_or_end_alike_are_not_joined() -> None:
+    """The beginning of "on" and the end of "off" are "off"."""
+    names = ("_silence_", "_unknown_", "on", "off", "no", "up")
+    found = alike(names)
+    together = {(names[one], names[other]) for one, other in torch.nonzero(found).tolist() if one < other}
+    assert (
+        together == {("_silence_", "_unknown_"), ("on", "off")} and found.diagonal().all() and (found == found.T).all()
+    )
+    labels, recorded = 2 + torch.arange(80) % 2, torch.ones(80, dtype=torch.bool)
+    _made, given = spliced(tones(80), labels, recorded, ~found, torch.Generator().manual_seed(0))
+    assert torch.equal(given, labels)
+
+
+def test_a_click_after_the_word_does_not_move_the_cut_behind_it() -> None:
+    clips = tones(240)
+    clips[:, END:] = 0
+    clips[:, END - 5000 : END] = 0  # the word is over early
+    clips[:, -50:-20] = 0.2
+    labels = torch.arange(240) % 4
+    made, given = make(labels, clips=clips)
+    for row in torch.nonzero(given != labels).flatten().tolist():
+        sound = word(made[row, : SAMPLES - 100])
+        assert clip_of(sound[:700]) != clip_of(sound[-700:])
 
 
 def test_what_is_too_long_for_a_clip_keeps_its_cut() -> None:
     """A word that fills its second, followed by most of another that does."""
     time = torch.arange(SAMPLES) / SAMPLES
-    clips = 0.2 * torch.sin(2 * torch.pi * (LOWEST + APART * torch.arange(40))[:, None] * time)
+    clips = 0.2 * torch.sin(2 * torch.pi * (LOWEST + STEP * torch.arange(40))[:, None] * time)
     made, given = make(2 + torch.arange(40) % 2, clips=clips)
+    assert (given == 1).any()
     for row in torch.nonzero(given == 1).flatten().tolist():
         assert made[row].shape == (SAMPLES,)
         assert clip_of(made[row, 500:3000]) != clip_of(made[row, -3500:-1000]) or (made[row, -3500:-1000] == 0).all()

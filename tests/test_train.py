@@ -35,6 +35,24 @@ def test_some_recorded_keywords_of_a_batch_are_made_unknown_words() -> None:
     assert recorded[0] == spoken[0]
 
 
+def test_validation_clips_that_are_stored_label_by_label_are_spliced_among_all_labels() -> None:
+    count = 3 * BATCH
+    rng = np.random.default_rng(0)
+    audio = (0.1 * rng.standard_normal((count, 16_000))).astype(np.float32)
+    clips = Clips(audio, np.arange(count) * 4 // count, tuple(map(str, range(count))), np.ones(count, bool))
+    known = SpeechData(("_silence_", "_unknown_", "on", "up"), clips, clips, clips, (), (), {})
+    network = listener_network(2)
+    speech = Speech(known, network.stem, 3200, seed=0)
+    plain, spliced = (
+        torch.cat([labels for _logits, labels in speech.heard(network, splices)]).bincount(minlength=4).tolist()
+        for splices in (False, True)
+    )
+    assert speech.splices and plain == [count // 2] * 4 and sum(spliced) == 2 * count
+    made = spliced[1] - plain[1]
+    # A quarter of the keywords are drawn, and two of three partners are of another label.
+    assert count / 4 * 2 / 3 * 0.7 < made < count / 4 * 2 / 3 * 1.3 and spliced[0] == plain[0]
+
+
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_without_enough_talk_there_are_clips_only(seconds: int) -> None:
     features, labels = first_batch(np.ones(16_000 * seconds, np.float32))
