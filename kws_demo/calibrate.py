@@ -63,17 +63,9 @@ def calibrate(network: Network, speech: Speech, average_hops: int) -> Calibratio
     assert isinstance(network.head, WindowHead)
     fold(network.head.linear, scale, bias)
     before, after = (functional.cross_entropy(value, labels).item() for value in (spoken, scale * spoken + bias))
-    threshold, accepted, missed = decide(*_harder(network, speech, (scale * logits + bias, labels)), average_hops)
+    harder = speech.heard(network, splices=True)
+    threshold, accepted, missed = decide(*_together([(scale * logits + bias, labels), *harder]), average_hops)
     return Calibration(scale, tuple(bias.tolist()), before, after, threshold, accepted, missed)
-
-
-def _harder(network: Network, speech: Speech, heard: Batch) -> Batch:
-    """With as many unknown words again, and those that are spliced from recorded keywords, if there are any."""
-    if not speech.splices:
-        return heard
-    logits, labels = _together(speech.heard(network, splices=True))
-    unknown = labels == UNKNOWN_LABEL
-    return torch.cat([heard[0], logits[unknown]]), torch.cat([heard[1], labels[unknown]])
 
 
 def _together(heard: Iterable[Batch]) -> Batch:

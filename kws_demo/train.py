@@ -15,7 +15,6 @@ from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, s
 from kws_demo.data import Clips, SpeechData
 from kws_demo.splice import alike, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
-from kws_demo.voices import UNKNOWN_LABEL
 from toolkit.adaptive import Network
 from toolkit.supernet import recalibrate
 from toolkit.training import predict
@@ -70,11 +69,6 @@ class Speech:
         return (self.context_samples + CLIP_SAMPLES) // self.hop_samples - 1
 
     @property
-    def splices(self) -> bool:
-        """Whether `heard` can be given splices."""
-        return bool((self.data.validation.recorded & (self.data.validation.label > UNKNOWN_LABEL)).any())
-
-    @property
     def steps(self) -> int:
         """Batches in an epoch."""
         return max(1, len(self._labels) // BATCH)
@@ -127,7 +121,8 @@ class Speech:
     def heard(self, network: Network, splices: bool = False, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
-        Every clip comes `copies` times; with `splices` some recorded keywords are made unknown words, as in training.
+        Every clip comes `copies` times; with `splices` only unknown words that are made of recorded keywords, as in
+        training, and possibly none.
         """
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
@@ -137,9 +132,12 @@ class Speech:
             rows = (chosen % len(clips.label)).numpy()
             audio, labels, recorded = (torch.from_numpy(of[rows]) for of in (clips.audio, clips.label, clips.recorded))
             if splices:
-                audio, labels = spliced(audio, labels, recorded, self._apart, generator)
+                audio, given = spliced(audio, labels, recorded, self._apart, generator)
+                audio, labels = audio[given != labels], given[given != labels]
+                if not len(labels):
+                    continue
             audio = self._augmenter(audio, labels)
-            rest = QUIET * torch.randn(len(rows), after, generator=generator)
+            rest = QUIET * torch.randn(len(audio), after, generator=generator)
             with torch.no_grad():
                 logits = network.from_features(self.stem(torch.cat([audio, rest], 1)).to(self.device))
             yield logits, labels
