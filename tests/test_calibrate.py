@@ -76,6 +76,9 @@ def test_the_threshold_lets_few_unknown_clips_through() -> None:
     peaks = averaged.amax(1)
     assert accepted == pytest.approx(float((peaks[labels == 1].amax(1) > threshold).float().mean()))
     assert accepted <= module.ACCEPTED + 1 / 200 or threshold == module.HIGHEST
+    sure = 10 * functional.one_hot(2 + labels % 2, 4)[:, None].expand(-1, 9, -1).float()  # a keyword, whatever is said
+    for highest in (module.HIGHEST, module.HIGHEST_RECORDED):
+        assert module.decide(sure, labels, 3, highest)[0] == highest
     words = peaks[labels >= 2]
     right = (words.argmax(1) + 2 == labels[labels >= 2]) & (words.amax(1) > threshold)
     assert missed == pytest.approx(1 - float(right.float().mean()))
@@ -103,6 +106,6 @@ def test_a_network_is_calibrated_on_its_validation_clips() -> None:
     network = listener_network(2)
     found = module.calibrate(network, Speech(data, network.stem, 3200, seed=0), 3)
     assert found.after <= found.before + 1e-4
-    assert module.LOWEST <= found.threshold <= module.HIGHEST
+    assert module.LOWEST <= found.threshold <= module.HIGHEST_RECORDED
     again = listener_network(2)
     assert module.calibrate(again, Speech(data, again.stem, 3200, seed=0), 3) == found
