@@ -1,20 +1,23 @@
 """Unknown words made of two recordings: the beginning of one word, then the end of another.
 
-Half of each is of a keyword, said by the people and heard by the microphones that keywords come from. Without them a
-listener that is taught by recordings learns that whoever sounds like those says a keyword.
+Half of each is of a keyword, said by people and heard by microphones that say and hear nothing else. Without them a
+listener learns that whoever sounds like those recordings says a keyword.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from kws_demo.data import Clips
 from kws_demo.voices import UNKNOWN_LABEL
 
-SHARE = 0.25  # of the recorded keywords
+SHARE = 0.25  # of such keywords
 EARLIEST_CUT, LATEST_CUT = 0.3, 0.7  # of a clip's energy: a click beside the word has little
 BEGUN = 0.01  # of it, where the word begins
 FADE_SAMPLES = 80  # 5 ms, so that no cut is heard
@@ -26,19 +29,29 @@ def alike(labels: Sequence[str]) -> Tensor:
     return torch.tensor([[one[0] == other[0] or one[-1] == other[-1] for other in labels] for one in labels])
 
 
+def said_alone(clips: Clips) -> NDArray[np.bool_]:
+    """Which clips [N] are recorded keywords of people who say no unknown word: bool [N].
+
+    Where the same people say other words, too, those are better than splices.
+    """
+    strangers = {speaker for speaker, label in zip(clips.speaker, clips.label, strict=True) if label == UNKNOWN_LABEL}
+    alone = np.array([speaker not in strangers for speaker in clips.speaker], bool)
+    return alone & clips.recorded & (clips.label > UNKNOWN_LABEL)
+
+
 def spliced(
-    audio: Tensor, labels: Tensor, recorded: Tensor, apart: Tensor, generator: torch.Generator
+    audio: Tensor, labels: Tensor, alone: Tensor, apart: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Clips float32 [B, samples] and labels int64 [B] (0: silence) with some recorded keywords made unknown words.
+    """Clips float32 [B, samples] and labels int64 [B] (0: silence) with some of the keywords made unknown words.
 
     Each begins or ends with what it was; the rest is of another clip of the batch, of another keyword or an unknown
     word. What was given is left as it is.
 
     Args:
-        recorded: bool [B], which were read from files.
+        alone: bool [B], see `said_alone`.
         apart: bool [labels, labels], of which labels two may be joined.
     """
-    chosen = (labels > UNKNOWN_LABEL) & recorded & (torch.rand(len(labels), generator=generator) < SHARE)
+    chosen = alone & (torch.rand(len(labels), generator=generator) < SHARE)
     spoken, rows = torch.nonzero(labels >= UNKNOWN_LABEL).flatten(), torch.nonzero(chosen).flatten()
     if not len(rows):
         return audio, labels

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
-from kws_demo.splice import alike, spliced
+from kws_demo.splice import alike, said_alone, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
 from kws_demo.voices import UNKNOWN_LABEL
 from toolkit.adaptive import Network
@@ -59,7 +59,7 @@ class Speech:
         )
         self._audio = torch.from_numpy(data.train.audio)
         self._labels = torch.from_numpy(data.train.label)
-        self._recorded = torch.from_numpy(data.train.recorded)
+        self._alone = torch.from_numpy(said_alone(data.train))
         self._apart = ~alike(data.labels)
         self._talk = torch.from_numpy(data.talk)
         self._evaluation: dict[str, list[Batch]] = {}
@@ -89,8 +89,8 @@ class Speech:
         order = torch.randperm(len(self._labels), generator=generator)
         for step in range(self.steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            clips, labels, recorded = self._audio[chosen], self._labels[chosen], self._recorded[chosen]
-            clips, labels = spliced(clips, labels, recorded, self._apart, generator)
+            clips, labels, alone = self._audio[chosen], self._labels[chosen], self._alone[chosen]
+            clips, labels = spliced(clips, labels, alone, self._apart, generator)
             audio, labels = self._with_talk(self._augmenter(clips, labels), labels, generator)
             with torch.no_grad():
                 features = self.stem(audio)
@@ -128,18 +128,19 @@ class Speech:
     def heard(self, network: Network, splices: bool = False, copies: int = 2) -> Iterator[Batch]:
         """Logits [batch, hops, labels] and labels of the validation clips, augmented and followed by a second.
 
-        Every clip comes `copies` times; with `splices` only unknown words that are made of recorded keywords, as in
-        training, and possibly none.
+        Every clip comes `copies` times; with `splices` only unknown words that are made of keywords, as in training,
+        and possibly none.
         """
         clips, after = self.data.validation, math.ceil(CLIP_SAMPLES / self.hop_samples) * self.hop_samples
+        alone = said_alone(clips)
         generator = self._augmenter.generator.manual_seed(self.seed * 7919 + 20_000)
         network.eval()
         order = torch.randperm(copies * len(clips.label), generator=generator)  # stored label by label
         for chosen in order.split(BATCH):
             rows = (chosen % len(clips.label)).numpy()
-            audio, labels, recorded = (torch.from_numpy(of[rows]) for of in (clips.audio, clips.label, clips.recorded))
+            audio, labels = torch.from_numpy(clips.audio[rows]), torch.from_numpy(clips.label[rows])
             if splices:
-                audio, given = spliced(audio, labels, recorded, self._apart, generator)
+                audio, given = spliced(audio, labels, torch.from_numpy(alone[rows]), self._apart, generator)
                 audio, labels = audio[given != labels], given[given != labels]
                 if not len(labels):
                     continue

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kws_demo.splice import MOST_GAIN, SHARE, alike, spliced
+from kws_demo.data import Clips
+from kws_demo.splice import MOST_GAIN, SHARE, alike, said_alone, spliced
 
 torch.set_num_threads(1)
 START, END, SAMPLES = 4000, 12_000, 16_000
@@ -34,8 +35,8 @@ def word(clip: Tensor) -> Tensor:
 
 
 def make(labels: Tensor, seed: int = 0, clips: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    generator, recorded = torch.Generator().manual_seed(seed), torch.ones(len(labels), dtype=torch.bool)
-    return spliced(tones(len(labels)) if clips is None else clips, labels, recorded, APART, generator)
+    generator = torch.Generator().manual_seed(seed)
+    return spliced(tones(len(labels)) if clips is None else clips, labels, labels > 1, APART, generator)
 
 
 def test_a_share_of_the_keywords_become_unknown_words_and_nothing_else_changes() -> None:
@@ -68,10 +69,17 @@ def test_each_begins_as_one_word_and_ends_as_another_of_another_label() -> None:
     assert own_place == {0, 1}
 
 
-def test_only_recordings_change() -> None:
-    labels, recorded = 2 + torch.arange(240) % 2, torch.arange(240) % 3 == 0
-    _made, given = spliced(tones(240), labels, recorded, APART, torch.Generator().manual_seed(0))
-    assert (given == 1).any() and recorded[given == 1].all()
+def test_only_recordings_of_people_who_say_nothing_else_change() -> None:
+    speakers = ("anna", "ben", "cleo", "espeak")
+    label = np.array([2, 3, 2, 3, 1, 0, 2, 3])
+    speaker = ("anna", "anna", "ben", "ben", "ben", "silence", "espeak", "cleo")
+    clips = Clips(
+        np.zeros((8, SAMPLES), np.float32), label, speaker, np.array([each in speakers[:3] for each in speaker])
+    )
+    assert said_alone(clips).tolist() == [True, True, False, False, False, False, False, True]
+    labels, alone = 2 + torch.arange(240) % 2, torch.arange(240) % 3 == 0
+    _made, given = spliced(tones(240), labels, alone, APART, torch.Generator().manual_seed(0))
+    assert (given == 1).any() and alone[given == 1].all()
 
 
 @pytest.mark.parametrize("labels", [[2] * 40, [0, 2] * 20, [0, 1] * 20, [0] * 40])
