@@ -1,7 +1,7 @@
 """Unknown words made of two recordings: the beginning of one word, then the end of another.
 
-Half of each is of a keyword, said by people and heard by microphones that say and hear nothing else. Without them a
-listener learns that whoever sounds like those recordings says a keyword.
+About half of each is of a keyword, said by people and heard by microphones that say and hear nothing else. Without
+them a listener learns that whoever sounds like those recordings says a keyword.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 from kws_demo.data import Clips
 from kws_demo.voices import UNKNOWN_LABEL
 
-SHARE = 0.25  # of such keywords
+SHARE = 0.25  # of such keywords, less those whose other part would be of a word too much alike
 EARLIEST_CUT, LATEST_CUT = 0.3, 0.7  # of a clip's energy: a click beside the word has little
 BEGUN = 0.01  # of it, where the word begins
 FADE_SAMPLES = 80  # 5 ms, so that no cut is heard
@@ -26,7 +26,8 @@ MOST_GAIN = 4.0
 
 def alike(labels: Sequence[str]) -> Tensor:
     """Which labels begin or end with the same letter, bool [labels, labels]: "o-ff" of "on" and "off" is "off"."""
-    return torch.tensor([[one[0] == other[0] or one[-1] == other[-1] for other in labels] for one in labels])
+    names = [label.casefold() for label in labels]
+    return torch.tensor([[one[0] == other[0] or one[-1] == other[-1] for other in names] for one in names])
 
 
 def said_alone(clips: Clips) -> NDArray[np.bool_]:

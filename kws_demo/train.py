@@ -15,7 +15,6 @@ from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, s
 from kws_demo.data import Clips, SpeechData
 from kws_demo.splice import alike, said_alone, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
-from kws_demo.voices import UNKNOWN_LABEL
 from toolkit.adaptive import Network
 from toolkit.supernet import recalibrate
 from toolkit.training import predict
@@ -68,12 +67,6 @@ class Speech:
     def clip_end_hop(self) -> int:
         """The hop, in what `heard` gives, whose window is the clip."""
         return (self.context_samples + CLIP_SAMPLES) // self.hop_samples - 1
-
-    @property
-    def mostly_recorded(self) -> bool:
-        """Whether real people say most of the validation part's keywords."""
-        keywords = self.data.validation.label > UNKNOWN_LABEL
-        return bool(self.data.validation.recorded[keywords].mean() > 0.5)
 
     @property
     def steps(self) -> int:

@@ -77,11 +77,29 @@ def test_the_threshold_lets_few_unknown_clips_through() -> None:
     assert accepted == pytest.approx(float((peaks[labels == 1].amax(1) > threshold).float().mean()))
     assert accepted <= module.ACCEPTED + 1 / 200 or threshold == module.HIGHEST
     sure = 10 * functional.one_hot(2 + labels % 2, 4)[:, None].expand(-1, 9, -1).float()  # a keyword, whatever is said
-    for highest in (module.HIGHEST, module.HIGHEST_RECORDED):
+    for highest in (module.HIGHEST, module.HIGHEST_SPLICED):
         assert module.decide(sure, labels, 3, highest)[0] == highest
     words = peaks[labels >= 2]
     right = (words.argmax(1) + 2 == labels[labels >= 2]) & (words.amax(1) > threshold)
     assert missed == pytest.approx(1 - float(right.float().mean()))
+
+
+def test_splices_that_sound_like_keywords_raise_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.arange(4).repeat(50)
+    natural = [(6.0 * functional.one_hot(labels, 4)[:, None].expand(-1, 9, -1), labels)]
+    sure = 9.0 * functional.one_hot(torch.full((50,), 2), 4)[:, None].expand(-1, 9, -1)
+    clips = Clips(np.zeros((1, 16_000), np.float32), np.array([2]), ("a",), np.ones(1, bool))
+    known = SpeechData(("_silence_", "_unknown_", "a", "b"), clips, clips, clips, (), (), {})
+    monkeypatch.setattr(Speech, "clip_end_hop", 8)
+    found = []
+    for splices in ([], [(sure, torch.ones(50, dtype=torch.long))]):
+        network = listener_network(1)
+        speech = Speech(known, network.stem, 3200, seed=0)
+        heard = {False: natural, True: splices}
+        monkeypatch.setattr(speech, "heard", lambda network, splices=False, heard=heard: heard[splices])
+        found.append(module.calibrate(network, speech, 3))
+    assert [each.threshold for each in found] == [module.LOWEST, module.HIGHEST_SPLICED]
+    assert found[0].missed == found[1].missed == 0 and found[0].bias == found[1].bias
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,6 +124,6 @@ def test_a_network_is_calibrated_on_its_validation_clips() -> None:
     network = listener_network(2)
     found = module.calibrate(network, Speech(data, network.stem, 3200, seed=0), 3)
     assert found.after <= found.before + 1e-4
-    assert module.LOWEST <= found.threshold <= module.HIGHEST_RECORDED
+    assert module.LOWEST <= found.threshold <= module.HIGHEST_SPLICED
     again = listener_network(2)
     assert module.calibrate(again, Speech(data, again.stem, 3200, seed=0), 3) == found

@@ -106,14 +106,14 @@ def test_the_parts_are_equally_loud_and_no_cut_is_heard() -> None:
 
 def test_words_that_begin_or_end_alike_are_not_joined() -> None:
     """The beginning of "on" and the end of "off" are "off"."""
-    names = ("_silence_", "_unknown_", "on", "off", "no", "up")
+    names = ("_silence_", "_unknown_", "On", "off", "no", "up")
     found = alike(names)
     together = {(names[one], names[other]) for one, other in torch.nonzero(found).tolist() if one < other}
     assert (
-        together == {("_silence_", "_unknown_"), ("on", "off")} and found.diagonal().all() and (found == found.T).all()
+        together == {("_silence_", "_unknown_"), ("On", "off")} and found.diagonal().all() and (found == found.T).all()
     )
-    labels, recorded = 2 + torch.arange(80) % 2, torch.ones(80, dtype=torch.bool)
-    _made, given = spliced(tones(80), labels, recorded, ~found, torch.Generator().manual_seed(0))
+    labels, alone = 2 + torch.arange(80) % 2, torch.ones(80, dtype=torch.bool)
+    _made, given = spliced(tones(80), labels, alone, ~found, torch.Generator().manual_seed(0))
     assert torch.equal(given, labels)
 
 
