@@ -52,10 +52,10 @@ def spliced(
         alone: bool [B], see `said_alone`.
         apart: bool [labels, labels], of which labels two may be joined.
     """
+    if not alone.any():  # nothing is drawn: what else comes from the generator is as without splices
+        return audio, labels
     chosen = alone & (torch.rand(len(labels), generator=generator) < SHARE)
     spoken, rows = torch.nonzero(labels >= UNKNOWN_LABEL).flatten(), torch.nonzero(chosen).flatten()
-    if not len(rows):
-        return audio, labels
     others = spoken[torch.randint(len(spoken), (len(rows),), generator=generator)]
     swapped = torch.rand(len(rows), generator=generator) < 0.5
     heads, tails = torch.where(swapped, others, rows), torch.where(swapped, rows, others)
