@@ -30,6 +30,8 @@ def every_proposal(sampler: EdgeSampler) -> list[Proposal]:
                 left[edge.source] += keep
                 if keep:
                     reached.add(edge.target)
+        if any(not keep and name not in sampler.choices for name, keep in decisions):
+            continue
         if sampler.connected and not all(left[node] for node in reached - {sampler.graph.sink}):
             continue
         kept = sampler.graph.live(name for name, keep in decisions if keep)
@@ -100,8 +102,35 @@ def test_entropy_is_of_what_can_be_decided() -> None:
     even = torch.zeros(3)
     # Of three equally likely ways to keep any of two, each edge is in two; the last edge has no choice.
     bits = -(2 / 3) * torch.tensor(2 / 3).log2().item() - (1 / 3) * torch.tensor(1 / 3).log2().item()
-    assert sampler.entropy_bits(even) == pytest.approx(2 * bits / 3)
+    assert sampler.entropy_bits(even) == pytest.approx(bits)
     sure = torch.tensor([{"way": 20.0, "other": -20.0, "last": -5.0}[name] for name in order])
     assert sampler.entropy_bits(sure) == pytest.approx(0, abs=1e-6)
     assert sampler.likely(sure) == {"way", "last"}
-    assert EdgeSampler(graph, False).likely(sure) == frozenset()
+    assert EdgeSampler(graph, False).likely(torch.full((3,), -5.0)) == frozenset()
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_the_only_edge_that_leaves_a_node_is_no_choice(connected: bool) -> None:
+    graph = Graph((Edge("way", "in", "mid"), Edge("other", "in", "mid"), Edge("last", "mid", "out")), "in", "out")
+    sampler, odds = EdgeSampler(graph, connected), torch.full((3,), -4.0)
+    assert set(sampler.choices) == {"way", "other"}
+    chances = dict(zip((edge.name for edge in sampler.edges), sampler.expected(odds).tolist(), strict=True))
+    alone = torch.tensor(-4.0).sigmoid().item()
+    some = 1 - (1 - alone) ** 2
+    assert chances == pytest.approx(
+        {"way": alone, "other": alone, "last": 1.0}
+        if not connected
+        else {"way": alone / some, "other": alone / some, "last": 1.0}
+    )
+    draws = sampler.draw(odds, 2000, torch.Generator().manual_seed(0))
+    last = sampler.place["last"]
+    assert torch.equal(draws.kept[:, last], draws.decided[:, last])
+    assert not sampler.scores(odds, draws)[:, last].any()
+
+
+@given(toy.graphs(), st.integers(0, 100))
+def test_what_had_to_be_decided_follows_from_the_network(graph: Graph, seed: int) -> None:
+    sampler, generator = EdgeSampler(graph, True), torch.Generator().manual_seed(seed)
+    draws = sampler.draw(torch.randn(len(sampler.edges), generator=generator), 8, generator)
+    again = sampler.decided(sampler.architectures(draws))
+    assert torch.equal(again.kept, draws.kept) and torch.equal(again.decided, draws.decided)

@@ -32,7 +32,7 @@ TIMED_BUDGETS = 3
 # figures 3.6 to 3.10).
 COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
 DATA = Path("images") / "cifar10.npz"
-RULE = "of those about as accurate, the one of most parameters"  # how a search chooses what it fine-tunes
+RULE = "of those about as accurate, the one of most parameters; no choice where one edge leaves"  # how a search chooses
 Row = dict[str, Any]
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,7 +89,8 @@ class BudgetedSuperNetwork(Strategy):
     @property
     def probabilities(self) -> dict[str, float]:
         """The probability of every edge, given that its source is reached."""
-        return {name: float(self._logits[index].sigmoid()) for name, index in self._sampler.place.items()}
+        expected = self._sampler.expected(self._logits).tolist()
+        return {name: expected[index] for name, index in self._sampler.place.items()}
 
     @property
     def likely(self) -> Architecture:
@@ -135,11 +136,13 @@ class BudgetedSuperNetwork(Strategy):
 
     def candidates(self, count: int) -> list[Architecture]:
         """See `Strategy`: the most probable architecture, the fullest in order of probability, then likely samples."""
-        probable = self.probabilities
         likely = self._repaired(self.likely)
-        samples = {self._repaired(each) for each in self._sampler.architectures(self._draw(16 * count))}
-        ranked = sorted(samples, key=lambda kept: (-_log_probability(probable, kept), sorted(kept)))
-        chosen = dict.fromkeys([likely, filled(self.price, self.limit, likely, probable), *ranked])
+        full = filled(self.price, self.limit, likely, self.probabilities)
+        samples = list({self._repaired(each) for each in self._sampler.architectures(self._draw(16 * count))})
+        found = self._sampler.log_probabilities(self._logits, self._sampler.decided(samples)).tolist()
+        worth = dict(zip(samples, found, strict=True))
+        ranked = sorted(samples, key=lambda kept: (-worth[kept], sorted(kept)))
+        chosen = dict.fromkeys([likely, full, *ranked])
         return list(chosen)[:count]
 
     def facts(self) -> dict[str, Any]:
@@ -218,7 +221,3 @@ class BudgetedSuperNetwork(Strategy):
     def _repaired(self, kept: Architecture) -> Architecture:
         """The live edges, less the least probable ones until the limit is kept; the cheapest path if none is left."""
         return thinned(self.price, self.limit, kept, self.probabilities) or self._cheapest
-
-
-def _log_probability(probabilities: Mapping[str, float], kept: Architecture) -> float:
-    return sum(math.log(max(1e-9, p if name in kept else 1 - p)) for name, p in probabilities.items())

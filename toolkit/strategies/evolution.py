@@ -8,7 +8,7 @@ and 150 of them found worse on toy fabrics than 150 random networks did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from toolkit.costs import Price
@@ -18,6 +18,7 @@ from toolkit.strategies.fitting import filled
 from toolkit.strategies.uniform import Uniform
 
 POPULATION, TOURNAMENT = 16, 4
+FOUNDING = 0.5  # of the time: the population is as large as it is then, for without children there is no evolution
 MOST_CHANGES = 3
 TRIES = 50
 
@@ -35,9 +36,14 @@ class RegularisedEvolution(Uniform):
     def refine(self, judge: Judge, over: Callable[[], float]) -> None:
         """See `Strategy`. It ends early when nothing new turns up."""
         population: list[Architecture] = []
-        while over() < 1 and (child := self._unknown(population)) is not None:
+        size = POPULATION
+        while (done := over()) < 1:
+            if done >= FOUNDING:
+                size = min(size, max(TOURNAMENT, len(population)))
+            if (child := self._unknown(population if len(population) >= size else ())) is None:
+                return
             self._judged[child] = judge(child)
-            population = [*population, child][-POPULATION:]
+            population = [*population, child][-size:]
 
     def candidates(self, count: int) -> list[Architecture]:
         """See `Strategy`: the best that were judged and fit, then others."""
@@ -54,15 +60,16 @@ class RegularisedEvolution(Uniform):
         super().load_state_dict(state)
         self._judged = {frozenset(kept): worth for kept, worth in state["judged"]}
 
-    def _unknown(self, population: list[Architecture]) -> Architecture | None:
+    def _unknown(self, parents: Sequence[Architecture]) -> Architecture | None:
+        """A child of theirs, without parents a random one, that was not judged yet; None if none turns up."""
         for _ in range(TRIES):
-            child = self._draw() if len(population) < POPULATION else self._child(population)
+            child = self._child(parents) if parents else self._draw()
             if child not in self._judged:
                 return child
         return None
 
-    def _child(self, population: list[Architecture]) -> Architecture:
-        parent = max(self._chance.sample(population, TOURNAMENT), key=lambda kept: self._judged[kept])
+    def _child(self, parents: Sequence[Architecture]) -> Architecture:
+        parent = max(self._chance.sample(parents, TOURNAMENT), key=lambda kept: self._judged[kept])
         changed = self._chance.sample(self._edges, min(len(self._edges), self._chance.randint(1, MOST_CHANGES)))
         worth = {name: self._chance.random() for name in self._edges}
         return filled(self.price, self.limit, self._within(parent ^ frozenset(changed)), worth)

@@ -38,7 +38,8 @@ class GumbelSoftmax(BudgetedSuperNetwork):
     def _relaxed(self) -> dict[str, Tensor]:
         chances = torch.rand(len(self._logits), generator=self._generator).clamp(1e-6, 1 - 1e-6)
         gates = ((self._logits + chances.logit()) / self._coolness).sigmoid()
-        return {name: gates[index].clone().requires_grad_() for name, index in self._sampler.place.items()}
+        place = self._sampler.place
+        return {name: gates[place[name]].clone().requires_grad_() for name in self._sampler.choices}
 
     @property
     def _coolness(self) -> float:

@@ -1,7 +1,8 @@
 """The whole network is trained, then edges of the least magnitude are left out: what an edge gives has a learnt factor.
 
 As network slimming (Liu et al., ICCV 2017) and sparse structure selection (Huang and Wang, ECCV 2018) do for channels
-and blocks, factors start from 1, are drawn to 0 by their absolute values, and the smallest are cut.
+and blocks, factors start from 1, are drawn to 0 by their absolute values, and the smallest are cut. What is left is
+trained alone without them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 An edge is decided only where its source is reached (Véniat and Denoyer 2018, section 3.3). As published the decisions
 at a node are independent, so most samples of a large graph join nothing, or end in edges that lead nowhere. Given that
 at least one edge leaves every node that is reached, all samples are whole networks and all their edges are live: then
-the decisions at a node are those of the independent ones that keep anything.
+the decisions at a node are those of the independent ones that keep anything. The only edge that leaves a node, such as
+the ReLU of a sum, is never a choice: published fabrics keep sums, too, and leave out transformations only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch.nn import functional
 
 from toolkit.graph import Architecture, Graph
 from toolkit.strategies.base import Proposal
+
+CERTAIN = 1000.0  # log-odds of what is no choice
 
 
 class Draws(NamedTuple):
@@ -54,11 +57,14 @@ class EdgeSampler:
         self._source = torch.tensor([nodes[edge.source] for edge in self.edges])
         self._first = torch.zeros(len(self.edges), dtype=torch.bool)  # of those that leave a node
         self._first[[places[0] for places in self._leaving.values()]] = True
+        self._alone = torch.tensor([len(self._leaving[edge.source]) == 1 for edge in self.edges])
+        # What there is to decide, in the order of `edges`.
+        self.choices = tuple(edge.name for edge in self.edges if len(self._leaving[edge.source]) > 1)
 
     def draw(self, log_odds: Tensor, count: int, generator: torch.Generator) -> Draws:
         """Decide so many times."""
         chances = torch.rand(count, len(self.edges), generator=generator).T.numpy()
-        opened = log_odds.double().sigmoid().numpy()
+        opened = self._odds(log_odds).sigmoid().numpy()
         reached = {node: np.zeros(count, bool) for node in self.graph.nodes}
         reached[self.graph.source] = np.ones(count, bool)
         kept, decided = np.zeros((2, len(self.edges), count), bool)
@@ -103,13 +109,22 @@ class EdgeSampler:
             draws.kept[row, places] = torch.tensor([keep for _name, keep in proposal.decisions], dtype=torch.bool)
         return draws
 
+    def decided(self, architectures: Sequence[Architecture]) -> Draws:
+        """What has to be decided for each to be drawn; live edges only, so without dead ends."""
+        draws = Draws(*torch.zeros(2, len(architectures), len(self.edges), dtype=torch.bool))
+        for row, kept in enumerate(architectures):
+            reached = {self.graph.source, *(self.graph.by_name[name].target for name in kept)}
+            draws.decided[row] = torch.tensor([edge.source in reached for edge in self.edges])
+            draws.kept[row] = torch.tensor([edge.name in kept for edge in self.edges])
+        return draws
+
     def scores(self, log_odds: Tensor, draws: Draws) -> Tensor:
         """The gradient of each log-probability with respect to the log-odds, [count, edges]."""
-        return ((draws.kept.double() - self._expected(log_odds)) * draws.decided).float()
+        return ((draws.kept.double() - self.expected(log_odds)) * draws.decided).float()
 
     def log_probabilities(self, log_odds: Tensor, draws: Draws) -> Tensor:
         """Of each, [count]; 0 where nothing was decided."""
-        odds = log_odds.double()
+        odds = self._odds(log_odds)
         total = (functional.logsigmoid(torch.where(draws.kept, odds, -odds)) * draws.decided).sum(1)
         if self.connected:
             total -= (self._some(odds).log() * (draws.decided & self._first)).sum(1)
@@ -117,7 +132,7 @@ class EdgeSampler:
 
     def likely(self, log_odds: Tensor) -> Architecture:
         """The live edges of what is more likely, node by node: empty if that joins nothing."""
-        reached, kept = {self.graph.source}, set()
+        reached, kept, log_odds = {self.graph.source}, set(), self._odds(log_odds)
         for node, places in self._leaving.items():
             if node not in reached:
                 continue
@@ -129,18 +144,23 @@ class EdgeSampler:
         return self.graph.live(kept)
 
     def entropy_bits(self, log_odds: Tensor) -> float:
-        """The mean, over the edges that leave what the likely architecture reaches, of how open their decision is."""
+        """The mean, over the choices that the likely architecture comes to, of how open they are."""
         likely = self.likely(log_odds)
         reached = {self.graph.source, *(self.graph.by_name[name].target for name in likely)}
-        expected = self._expected(log_odds).tolist()
-        open_ = [chance for edge, chance in zip(self.edges, expected, strict=True) if edge.source in reached]
-        bits = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in open_ if 0 < p < 1]
-        return sum(bits) / len(open_)
+        expected = self.expected(log_odds).tolist()
+        asked = [self.graph.by_name[name].source in reached for name in self.choices]
+        chances = [expected[self.place[name]] for name in compress(self.choices, asked)]
+        bits = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in chances if 0 < p < 1]
+        return sum(bits) / max(1, len(chances))
 
-    def _expected(self, log_odds: Tensor) -> Tensor:
+    def expected(self, log_odds: Tensor) -> Tensor:
         """The probability of every edge, given that its source is reached, float64 [edges]."""
-        odds = log_odds.double()
+        odds = self._odds(log_odds)
         return odds.sigmoid() / self._some(odds) if self.connected else odds.sigmoid()
+
+    def _odds(self, log_odds: Tensor) -> Tensor:
+        """In double precision, and certain where there is no choice."""
+        return log_odds.double().masked_fill(self._alone, CERTAIN)
 
     def _some(self, odds: Tensor) -> Tensor:
         """The probability that any edge is kept of those that leave an edge's source, [edges]."""
