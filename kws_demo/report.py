@@ -15,7 +15,7 @@ from kws_demo.drawings.svg import FULL, HALF, plain
 from kws_demo.drawings.values import UNMEASURED, at, number, show_ms, show_share, texts
 from kws_demo.report_search import Facts, Search
 from kws_demo.report_style import style_sheet
-from toolkit.budget import TIMED
+from toolkit.budget import AVERAGED, TIMED
 from toolkit.files import write_bytes
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import Space
@@ -189,7 +189,7 @@ def _architecture_section(search: Search) -> str:
     if search.graph is None or not search.live or search.adaptive:
         why = "Its edges are chosen anew at every hop." if search.adaptive else None
         return _section("architecture", heading, "", why and f"<p>{why}</p>")
-    found = architecture.views(search.graph, search.live, search.profile)
+    found = architecture.views(search.graph, search.live, search.profile, search.edge_costs)
     return _section("architecture", heading, architecture.LEAD, architecture.figures(found))
 
 
@@ -227,7 +227,8 @@ def _training_section(log: Sequence[Facts], search: Search) -> str:
     curves = [training.losses([row for row in told if str(row.get("stage")) in group], width) for group in groups]
     body = "".join(f"<figure>{curve}</figure>" for curve in curves if curve)
     body = _pair(body) if len(groups) > 1 else body
-    by_label = adaptive.cost_by_label(told, texts(search.run, "labels"))
+    drawn = (adaptive.cost_by_label(told, texts(search.run, "labels"), metric) for metric in AVERAGED)
+    by_label = next(filter(None, drawn), None)
     body = (
         (f"<figure>{learnt}</figure>" if learnt else "") + body + (f"<figure>{by_label}</figure>" if by_label else "")
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kws_demo.drawings.fabric import Setting, by_cost, by_step
 from kws_demo.drawings.svg import plain
 from kws_demo.drawings.values import show_bytes
-from toolkit.budget import Budget, show
+from toolkit.budget import OWN, Budget, show
 from toolkit.costs import ACCOUNTING, planned_memory, price
 from toolkit.errors import MilliwiseError
 from toolkit.graph import Architecture, Graph
@@ -50,8 +50,14 @@ def setting_of(graph: Graph, profile: DeviceProfile) -> Setting:
     return Setting(graph, sizes, joints, show_bytes)
 
 
-def views(graph: Graph, kept: Architecture, profile: DeviceProfile) -> list[View]:
-    """Every drawing of an architecture; `kept` are edges of the graph, and the profile is of it."""
+def views(
+    graph: Graph, kept: Architecture, profile: DeviceProfile, own: Mapping[str, float] | None = None
+) -> list[View]:
+    """Every drawing of an architecture; `kept` are edges of the graph, and the profile is of it.
+
+    Args:
+        own: the user's own cost of edges, if the search was limited in that.
+    """
     live = graph.live(kept)
     setting, rows = setting_of(graph, profile), profile.edges
 
@@ -77,12 +83,18 @@ def views(graph: Graph, kept: Architecture, profile: DeviceProfile) -> list[View
         title = f"{show('latency_ms', profile.paced_ms(graph, live))} (p95, predicted); {_of(graph, live)}"
         return by_cost(setting, live, costs(lambda row: row.latency_ms), lambda each: show("latency_ms", each), title)
 
+    def own_cost() -> str | None:
+        spent = {name: cost for name, cost in (own or {}).items() if name in live}
+        title = f"{show(OWN, sum(spent.values()))} by your table; {_of(graph, live)}"
+        return by_cost(setting, live, spent, lambda each: show(OWN, each), title)
+
     def on(workers: int) -> str | None:
         steps = graph.schedule(live, workers, {name: row.steps for name, row in rows.items()})
         several = f"{workers} worker{'s' * (workers > 1)}"
         return by_step(setting, live, steps, f"{len(steps)} steps on {several}; {_of(graph, live)}")
 
     return [
+        *([_view("cost", "By the cost it was limited in", own_cost)] if own else []),
         _view("multiply-adds", "By multiply-adds", multiply_adds),
         _view("memory", "By memory: weights and state", memory),
         _view("ms", "By milliseconds", milliseconds),

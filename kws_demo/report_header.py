@@ -20,8 +20,8 @@ NOISY = "The machine was busy while this was measured: the figures may be too hi
 
 def title(run: Facts, statistic: str) -> str:
     """Of the browser's window."""
-    measured = show_ms(number(run, "measured", f"{statistic}_ms"))
-    return f"milliwise: asked {plain(run.get('budget') or 'nothing', 40)}, measured {measured}"
+    told = found(run, statistic)
+    return f"milliwise: {told[0].lower()}{told[1:]}"
 
 
 def verdict(profile: DeviceProfile, run: Facts, statistic: str, sees: bool = False) -> str:
@@ -93,6 +93,10 @@ def found(run: Facts, statistic: str) -> str:
 def _found(run: Facts, statistic: str) -> str:
     measured, upper = number(run, "measured", f"{statistic}_ms"), upper_ms(run, statistic, statistic)
     mean = number(run, "streams", "mean_ms")
+    makespan, workers = number(run, "measured", "makespan_ms"), number(run, "measured", "workers")
+    if makespan is not None and workers is not None:
+        most = show_ms(number(run, "measured", "makespan_upper_ms"))
+        return f"measured {show_ms(makespan)} on {workers:g} workers (upper bound {most})"
     if measured is None and statistic == "mean" and mean is not None:
         return f"predicted over streams of test clips {show_ms(mean)}"
     if measured is None:

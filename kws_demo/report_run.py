@@ -40,7 +40,9 @@ def report_run(folder: Path, output: Path, *, pictures: Path | None = None, spac
     run = read_json(folder / "run.json", "run")
     profile, log = DeviceProfile.load(folder / PROFILE_NAME), read_log(folder)
     search = Search.read(profile, run, own)
-    found = [] if search.graph is None or search.adaptive else views(search.graph, search.live, profile)
+    found = (
+        [] if search.graph is None or search.adaptive else views(search.graph, search.live, profile, search.edge_costs)
+    )
     write_report(output, profile=profile, run=run, log=log, space=own)
     drawn = {view.name: view.markup for view in found} | {"learning": training.learning(log, search.limit, search.form)}
     paths = [

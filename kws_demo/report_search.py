@@ -52,6 +52,13 @@ class Search:
         return cls(profile, run, graph, live, budget, space is not None and space.sees, adaptive)
 
     @property
+    def edge_costs(self) -> dict[str, float]:
+        """Of the user's own table, if the search was limited in that."""
+        names = self.graph.full if self.graph else ()
+        found = {name: number(self.run, "edge_costs", name) for name in names}
+        return {name: cost for name, cost in found.items() if cost is not None and cost >= 0}
+
+    @property
     def limit_ms(self) -> float | None:
         """Of the latency, if the budget is of that."""
         return self.budget.limit if self.budget and self.budget.metric == "latency_ms" else None

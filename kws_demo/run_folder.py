@@ -13,7 +13,7 @@ from kws_demo.candidate import CANDIDATES_NAME
 from kws_demo.settings import Settings
 from profilers.export import PROFILE_NAME
 from toolkit.errors import MilliwiseError, printable
-from toolkit.files import read_json, remove_file, require_writable, write_json
+from toolkit.files import holds_anything, read_json, remove_file, require_writable, write_json
 from toolkit.own_cost import cost_digest
 from toolkit.profile import DeviceProfile
 
@@ -44,7 +44,7 @@ class RunFolder:
     def _holds_the_run(self, resume: bool) -> bool:
         arguments = self.path / ARGUMENTS_NAME
         require_writable(arguments)
-        if not os.path.lexists(arguments) and self.path.is_dir() and any(self.path.iterdir()):
+        if not os.path.lexists(arguments) and holds_anything(self.path):
             raise MilliwiseError(f"{self.path} is not empty and holds no run: name a new folder")
         if not (resume and arguments.exists()):
             return False

@@ -273,8 +273,7 @@ class _Run(Stages):
         return read_json(self.folder / "run.json", "run")
 
     def _facts(self, candidates: list[Candidate], winner: Candidate, network: SuperNetwork) -> dict[str, Any]:
-        validated = self.task.judge(network, "validation")
-        tested = self.task.judge(network, "test")
+        validated, tested = (self.task.judge(network, part) for part in ("validation", "test"))
         return {
             "space": self.space.name,
             "seed": self.settings.seed,
@@ -285,6 +284,7 @@ class _Run(Stages):
             "predicted_ms": winner.predicted_ms,
             "measured": winner.check,
             "cost": show(self.budget.metric, self.price(winner.kept)),
+            **({} if self.price.of_edges is None else {"edge_costs": dict(self.price.of_edges)}),
             "accounting": ACCOUNTING,
             "accuracy": {
                 "validation": validated.share,

@@ -24,7 +24,7 @@ from profilers.target import parse_target
 from toolkit.budget import Budget
 from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError, printable
-from toolkit.files import read_json, require_writable, write_json
+from toolkit.files import holds_anything, read_json, require_writable, write_json
 from toolkit.own_cost import own_cost
 from toolkit.profile import DeviceProfile
 from toolkit.progress import say
@@ -185,7 +185,7 @@ def _begin(folder: Path, points: Sequence[Point], resume: bool) -> None:
         if not resume:
             raise MilliwiseError(f"{folder} holds a sweep: go on with it by --resume, or name a new folder")
         _require_superset(read_json(path, "sweep"), listed, path)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif holds_anything(folder):
         raise MilliwiseError(f"{folder} is not empty and holds no sweep: name a new folder")
     for point in points:
         RunFolder(folder / point.name, point.settings, point.profile, resume=True)  # refuses one of other arguments

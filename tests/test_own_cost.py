@@ -70,7 +70,10 @@ def test_a_search_keeps_it(cost: str, made: Path) -> None:
     assert exported.exit_code == 0 and "budget 9 cost is kept" in exported.output, exported.output
     (made / "mine.py").write_text("raise SystemExit('a report runs no program')\n")
     report = CliRunner().invoke(main, ["report", str(made / "run"), "-o", str(made / "report.html")])
-    assert report.exit_code == 0 and (made / "report.html").exists(), report.output
+    assert report.exit_code == 0, report.output
+    page = (made / "report.html").read_text()
+    assert ("By the cost it was limited in" in page) is (cost == "table.json")
+    assert (f"{len(result['live_edges'])} cost by your table" in page) is (cost == "table.json")
 
 
 def test_a_sweep_takes_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +138,10 @@ def test_a_budget_and_a_cost_belong_together() -> None:
     own = toy.pricing("1 ms")
     with pytest.raises(MilliwiseError, match="--cost is for a budget of it, such as '12 cost', not 1 ms"):
         price(toy.GRAPH, toy.profile(), Budget.parse("1 ms"), own=own)
+
+
+def test_a_function_is_asked_once_for_a_network(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("told = []\n\n\ndef cost(live):\n    told.append(live)\n    return len(told)\n")
+    found = own_cost(f"{tmp_path}/mine.py:cost", toy.GRAPH)
+    assert found is not None
+    assert [found(toy.GRAPH.full), found(found.cheapest()), found(toy.GRAPH.full)][::2] == [1, 1]

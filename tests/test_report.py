@@ -74,6 +74,14 @@ def test_the_headline_says_what_was_asked_and_what_was_measured() -> None:
     assert "Asked 1 ms p50, measured p50 0.640 ms (upper bound 0.700 ms): kept" in text
 
 
+def test_a_makespan_is_told_as_measured() -> None:
+    measured = {"makespan_ms": 4.1, "makespan_upper_ms": 4.4, "workers": 2, "kept": True}
+    content = made(budget="5 ms@2", measured=measured, cost="3.9 ms")
+    text = re.sub(r"\s+", " ", Reader(content).all_text())
+    assert "Asked 5 ms@2, measured 4.10 ms on 2 workers (upper bound 4.40 ms): kept" in text
+    assert "<title>milliwise: asked 5 ms@2, measured 4.10 ms on 2 workers" in content
+
+
 def test_a_budget_that_is_not_of_time_is_counted() -> None:
     content = made(budget="300 kparams", measured=None, cost="212 kparams")
     text = re.sub(r"\s+", " ", Reader(content).all_text())

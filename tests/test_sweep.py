@@ -147,6 +147,18 @@ def test_another_sweep_is_refused(made: tuple[Path, DeviceProfile], fake: sweepi
     assert "holds no sweep" in refusal(sweep(made, tmp_path / "letters"))
 
 
+def test_a_kill_at_its_first_moment_leaves_a_folder_that_is_gone_on_with(
+    made: tuple[Path, DeviceProfile], fake: sweeping.FakeSearch, tmp_path: Path
+) -> None:
+    (tmp_path / ".sweep.json.a1b2c3_d").touch()
+    told(sweep(made, tmp_path, "--json", budget="20 kFLOPs"))
+    run = next(tmp_path.glob("*/run.json")).parent
+    for path in run.iterdir():
+        path.unlink()
+    (run / ".arguments.json.a1b2c3_d").touch()
+    told(sweep(made, tmp_path, "--resume", "--json", budget="20 kFLOPs"))
+
+
 @pytest.mark.parametrize(
     ("further", "budget", "reason"),
     [

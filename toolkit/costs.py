@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from toolkit.budget import OWN, Budget, show
@@ -31,12 +31,14 @@ class Price:
         metric: what the number is, with its unit.
         cost: function of the live edges.
         additive: it is one of any edges, also of those that lead nowhere.
+        of_edges: the user's own cost of every edge, where it is the sum of such.
     """
 
     graph: Graph
     metric: str
     cost: Cost
     additive: bool = True
+    of_edges: Mapping[str, float] | None = field(default=None, compare=False)
 
     def __call__(self, kept: Iterable[str]) -> float:
         """The cost of the live edges of `kept`.

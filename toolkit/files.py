@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from toolkit.errors import MilliwiseError
 
 MAX_JSON_BYTES = 16_000_000
+ASIDE = re.compile(r"\..+\.\w{8}")  # what `write_file` writes to before it renames
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -43,6 +45,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         ) from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+def holds_anything(folder: Path) -> bool:
+    """Whether there is anything in a folder but what a `write_file` that was killed left."""
+    return folder.is_dir() and any(not ASIDE.fullmatch(path.name) for path in folder.iterdir())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -34,7 +34,7 @@ def table_price(graph: Graph, costs: Mapping[str, float], metric: str = "cost") 
     def total(live: Architecture) -> float:
         return float(sum(costs[name] for name in live))
 
-    return Price(graph, metric, total)
+    return Price(graph, metric, total, of_edges=dict(costs))
 
 
 def random_costs(graph: Graph, seed: int, free: Collection[str] = ()) -> dict[str, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from toolkit.budget import OWN
-from toolkit.costs import Price
+from toolkit.costs import CACHED, Price
 from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json
 from toolkit.graph import Architecture, Graph
@@ -72,6 +73,7 @@ def _of_function(path: Path, name: str, graph: Graph) -> Price:
         if not callable(function):
             raise MilliwiseError(f"it has no function {name!r}: define {name}(live_edges), which returns a number")
 
+    @lru_cache(CACHED)  # it may take its time, and a strategy comes back to the same networks
     def cost(live: Architecture) -> float:
         with running("cost", str(path)), neighbours(path):
             return function(live)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from kws_demo.bench.rows import Results, machine, row
+from kws_demo.bench.search_gpu import gpu_rows, judged_gpu, on_gpu
 from kws_demo.bench.search_images import DATA, SEVERAL, ImageSearches
 from kws_demo.bench.search_pictures import draw
 from kws_demo.bench.search_time import time_rows
@@ -71,6 +72,8 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
         toys[name] = results.keep(f"toy fabrics: {name}, seed {seed}", partial(toy_rows, name, seed))
         trades[name] = results.keep(f"toy trades: {name}, seed {seed}", partial(trade_rows, name, seed))
     for name, options in ABLATIONS.items():
+        work = partial(toy_rows, DEFAULT, seed, **options)
+        toys[f"{DEFAULT} {name}"] = results.keep(f"toy fabrics: {name}, seed {seed}", work)
         work = partial(trade_rows, DEFAULT, seed, **options)
         trades[f"{DEFAULT} {name}"] = results.keep(f"toy trades: {name}, seed {seed}", work)
     clouds = results.keep(f"clouds: {DEFAULT}, seed {seed}", lambda: cloud_rows(DEFAULT, seed))
@@ -78,7 +81,8 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     pictures = _pictures(results, recordings, seeds, quick)
     rows = [*_judged(golden, toys, clouds), *_traded(trades), *_for_workers(results, seed), *pictures]
     by_view = _runs(results.path.with_suffix(""), results.get(_by_cost(seeds)) or ())
-    draw(results.path.parent / "search-pictures", toys, clouds, seed, by_view)
+    drawn = {name: toys[name] for name in VARIANTS}
+    draw(results.path.parent / "search-pictures", drawn, clouds, seed, by_view)
     return {"rows": rows, "machine": machine()}
 
 
@@ -128,6 +132,10 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
         f"time of searching images, seed {seeds[0]}",
         lambda: time_rows(recordings / DATA, searches().counted, 1e6 * by_hand[-1], (GROUPED, PUBLISHED), seeds[0]),
     )
+    key = f"images on a GPU, seed {seeds[0]}"
+    if not quick and on_gpu():
+        results.keep(key, lambda: gpu_rows(recordings / DATA, folder, DEFAULT, seeds[0]))
+    yield from judged_gpu(results.get(key))
     yield from _within_budgets("counted", own)
     yield from _within_budgets("in ms, measured as p95", timed)
     yield from _at_the_chain(peers, by_hand[-1])

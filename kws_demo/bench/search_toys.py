@@ -28,10 +28,13 @@ CLIMBS, NOISE = 40, 0.05
 Row = dict[str, Any]
 
 
-def toy_rows(strategy: str, seed: int) -> list[Row]:
+def toy_rows(strategy: str, seed: int, **options: Any) -> list[Row]:
     """What a strategy learns of fabrics with random costs where nothing but cost matters: the cheapest path is best.
 
     `kept` is what was learnt, `history` (of the first) how.
+
+    Args:
+        options: of the strategy, to leave something out.
     """
     graph, sums = _toy(COLUMNS, SCALES)
     found = []
@@ -39,7 +42,7 @@ def toy_rows(strategy: str, seed: int) -> list[Row]:
         for number in range(TOYS):
             price = table_price(graph, toy_costs(graph, seed, number, sums))
             history: list[Row] = []
-            searched = _searched(strategy, price, seed, None if number else history)
+            searched = _searched(strategy, price, seed, None if number else history, **options)
             likely, least = searched.likely, price(price.cheapest())
             ratio = price(likely) / least if likely else price(graph.full) / least
             told = {"ratio": ratio, "entropy_bits": searched.facts()["entropy_bits"], "kept": sorted(likely)}
@@ -70,12 +73,14 @@ def _toy(columns: int, scales: int) -> tuple[Graph, frozenset[str]]:
     return graph, frozenset(name for name in graph.full if name.startswith("relu"))
 
 
-def _searched(name: str, price: Price, seed: int, history: list[Row] | None = None) -> BudgetedSuperNetwork:
+def _searched(
+    name: str, price: Price, seed: int, history: list[Row] | None = None, **options: Any
+) -> BudgetedSuperNetwork:
     """After a search in which every network does as well as every other.
 
     The limit is what the cheapest path costs: others are penalised by what they cost more, as under a budget of 0.
     """
-    strategy = _strategy(name, price, price(price.cheapest()), seed)
+    strategy = _strategy(name, price, price(price.cheapest()), seed, **options)
     _drive(strategy, lambda _architecture: 1.0, PUBLISHED_STEPS if name == PUBLISHED else STEPS, history)
     return strategy
 

@@ -61,9 +61,9 @@ class RegularisedEvolution(Uniform):
         self._judged = {frozenset(kept): worth for kept, worth in state["judged"]}
 
     def _unknown(self, parents: Sequence[Architecture]) -> Architecture | None:
-        """A child of theirs, without parents a random one, that was not judged yet; None if none turns up."""
-        for _ in range(TRIES):
-            child = self._child(parents) if parents else self._draw()
+        """A child of theirs that was not judged yet; a random one without parents, or if they have no more."""
+        for attempt in range(2 * TRIES):
+            child = self._child(parents) if parents and attempt < TRIES else self._draw()
             if child not in self._judged:
                 return child
         return None
