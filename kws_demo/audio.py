@@ -19,6 +19,7 @@ from toolkit.errors import MilliwiseError, printable
 from toolkit.files import require_regular
 
 LOWEST_HZ, HIGHEST_HZ = 1000, 1_000_000
+FULL_SCALE = 32767 / 32768  # the highest value of 16 bits
 MAX_SECONDS = 4 * 3600
 CHUNK_SAMPLES = 1_000_000  # decoded at a time, over all channels
 UNKNOWN_SIZE = 0x7FFFF000  # a WAV header written into a pipe promises at least this much
@@ -105,6 +106,11 @@ def reblock(chunks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
         rest = samples[whole:]
     if len(rest):
         yield np.pad(rest, (0, hop - len(rest)))
+
+
+def is_clipped(block: np.ndarray) -> bool:
+    """Whether samples of an input in -1..1 are at full scale: three of them, for one may just be loud."""
+    return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) >= 3
 
 
 def _pcm(stream: BinaryIO, size: int) -> Iterator[np.ndarray]:

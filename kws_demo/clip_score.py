@@ -14,7 +14,7 @@ from exporters.listener import Listener
 from kws_demo.decide import Decision, is_keyword
 from kws_demo.evaluate import score_clips
 from kws_demo.intervals import CONFIDENCE, mean_interval
-from kws_demo.recordings import Recording, read_clip, word_recordings
+from kws_demo.recordings import Recording, read_clip, untrained_recordings
 from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import Advance, progress
 
@@ -47,7 +47,7 @@ def folder_figures(
 
     Args:
         listener: the one in question; folders that are none of its keywords are other words.
-        folder: as `word_recordings` takes it; of a longer recording the loudest second is heard, as in training.
+        folder: as `untrained_recordings` takes it; of a longer recording the loudest second is heard, as in training.
         baseline: another one, which hears the same clips; of the other words, those count that neither knows.
         threshold: of all keywords of both (a score, 0-1), instead of their own.
         thresholds: of single keywords of `listener`, which stand before that.
@@ -57,7 +57,7 @@ def folder_figures(
         MilliwiseError: there are no recordings of a keyword, one cannot be read, or no keyword is of both listeners.
     """
     known = {word.casefold(): word for word in _keywords(listener)}
-    found = [replace(each, label=known.get(each.label.casefold(), each.label)) for each in word_recordings(folder)]
+    found = [replace(each, label=known.get(each.label.casefold(), each.label)) for each in untrained_recordings(folder)]
     _require(found, known.values(), folder, "of the listener")
     shared = _shared(listener, baseline) if baseline else []
     if baseline:

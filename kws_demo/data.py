@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from exporters.metadata import SILENCE, UNKNOWN
 from kws_demo.noises import silence_clips
+from kws_demo.own_takes import OWN, own_takes, repeated, require_unheld, speakers, trained
 from kws_demo.plan import Plan
 from kws_demo.recordings import (
     BACKGROUND,
@@ -36,7 +37,6 @@ from kws_demo.words import RUNNING, sentences, unknown_texts, unknown_words
 from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
 
-OWN = "added/"  # begins the speaker of recordings that a person added
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 UNKNOWN_PER_KEYWORD, UNKNOWN_SHARE, FEWEST_UNKNOWN = 1.5, 0.35, 300  # times a keyword's clips; of all keywords' clips
 # Of the unknown clips, where there are enough recordings; the rest is spoken by espeak-ng. Beside synthetic keywords
@@ -48,7 +48,6 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
-ADDED_SHARE, MOST_COPIES = 0.1, 20
 
 
 @dataclass(frozen=True)
@@ -119,11 +118,13 @@ def load_data(
     recordings = [found if found.label in words else replace(found, label=UNKNOWN) for found in recordings]
     for folder in unknown:
         recordings += unknown_recordings(folder, words)
-    recordings = _decide_parts(recordings, seed)
+    takes = own_takes(add, words) if add is not None else []
+    if add is not None:
+        require_unheld(takes, recordings, add)
+    recordings = _decide_parts(recordings, seed, speakers(takes))
     if source.kind != "synth":
         _check_parts(words, recordings)
-    if add is not None:
-        recordings += _added(add, words, recordings, clips_per_word)
+    recordings += repeated(takes, trained(recordings), SHARES["train"] * clips_per_word)
     if noise is not None:
         backgrounds += noise_parts(noise)
     train_noise, test_noise = read_noise(backgrounds, seed)
@@ -170,9 +171,13 @@ def _chosen(words: Sequence[str], found: Sequence[str], source: Source) -> tuple
     return tuple(words)
 
 
-def _decide_parts(recordings: list[Recording], seed: int) -> list[Recording]:
-    """Give every recording its part, by its speaker; a speaker who is held out anywhere is held out everywhere."""
-    part_of = {recording.speaker: recording.part for recording in recordings if recording.part}
+def _decide_parts(recordings: list[Recording], seed: int, taught: Collection[str] = ()) -> list[Recording]:
+    """Give every recording its part, by its speaker; a speaker who is held out anywhere is held out everywhere.
+
+    Those of `taught` are trained, for recordings of theirs are.
+    """
+    part_of = dict.fromkeys(taught, "train")
+    part_of |= {recording.speaker: recording.part for recording in recordings if recording.part}
     for is_unknown in (False, True):  # one after the other, so that the keywords alone decide how theirs are split
         group = [recording for recording in recordings if (recording.label == UNKNOWN) == is_unknown]
         held = {recording.part for recording in group}
@@ -195,23 +200,6 @@ def _check_parts(words: Sequence[str], recordings: list[Recording]) -> None:
                     f"the word '{printable(word)}' has no recording left for {part}: its speakers ({speakers}) may"
                     " be in one part only; record three or more, and name the files SPEAKER_NUMBER.wav"
                 )
-
-
-def _added(folder: Path, words: Sequence[str], recordings: list[Recording], clips_per_word: int) -> list[Recording]:
-    """Own recordings, all for training, repeated until they are a tenth of their word's clips (at most 20 times)."""
-    groups = by_label(word_recordings(folder))
-    usual = Counter(recording.label for recording in recordings if recording.part == "train")
-    added: list[Recording] = []
-    for label, group in groups.items():
-        if label not in (*words, UNKNOWN):
-            raise MilliwiseError(
-                f"{printable(folder)} has a folder '{printable(label)}' that is no keyword: call it {UNKNOWN}"
-            )
-        wanted = ADDED_SHARE * (usual[label] or SHARES["train"] * clips_per_word)
-        copies = min(MOST_COPIES, max(1, round(wanted / len(group))))
-        own = [replace(recording, part="train", speaker=f"{OWN}{recording.speaker}") for recording in group]
-        added += own if label == UNKNOWN else own * copies
-    return added
 
 
 def _plans(

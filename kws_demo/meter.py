@@ -13,7 +13,6 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 SILENT_DB = -90.0
-FULL_SCALE = 32767 / 32768  # the highest value of 16 bits
 REDRAW_SECONDS = 0.08
 CLEAR = "\r\x1b[2K"
 SPARE_COLUMNS = 3  # for the ^C or ^Z that a terminal echoes behind the line, which must not wrap it
@@ -40,11 +39,6 @@ def level_db(block: np.ndarray) -> float:
     """The root mean square of float samples in -1..1 as dB against full scale, at least -90."""
     power = float(np.mean(np.square(block, dtype=np.float64))) if len(block) else 0.0
     return max(SILENT_DB, 10 * math.log10(power)) if power > 0 else SILENT_DB
-
-
-def is_clipped(block: np.ndarray) -> bool:
-    """Whether samples of an input in -1..1 are at full scale: three of them, for one may just be loud."""
-    return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) >= 3
 
 
 def bar(share: float, width: int, mark: float | None = None) -> str:

@@ -81,13 +81,21 @@ def word_recordings(folder: Path) -> list[Recording]:
     return found
 
 
+def untrained_recordings(folder: Path) -> list[Recording]:
+    """Those of `word_recordings` that are held out for a test, where any are: the others may have been trained."""
+    found = word_recordings(folder)
+    return [recording for recording in found if recording.part == "test"] or found
+
+
 def unknown_recordings(folder: Path, keywords: Collection[str]) -> list[Recording]:
     """Recordings of other words, as `_unknown_`: a folder of files, of word folders, or with `train` and a sibling.
 
     Words equal to one of the keywords are left out.
     """
     taken = {word.casefold() for word in keywords}
-    found = _files(folder, UNKNOWN, "") or word_recordings(folder)
+    found = _files(folder, UNKNOWN, "")
+    if not found or _has_folders(folder):
+        found += word_recordings(folder)
     kept = [replace(recording, label=UNKNOWN) for recording in found if recording.label.casefold() not in taken]
     if not kept:
         raise MilliwiseError(f"{printable(folder)} has no recordings of words that are no keywords: give another")
@@ -97,7 +105,7 @@ def unknown_recordings(folder: Path, keywords: Collection[str]) -> list[Recordin
 def noise_files(folder: Path) -> list[Path]:
     """All recordings anywhere below a folder, sorted."""
     _check_folder(folder)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if _is_recording(path))
     if not files:
         raise MilliwiseError(f"{printable(folder)} holds no background recordings (.wav .flac .ogg): give another")
     return files
@@ -195,8 +203,13 @@ def _words_of(folder: Path, part: str) -> list[Recording]:
 
 def _files(folder: Path, label: str, part: str) -> list[Recording]:
     _check_folder(folder)
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if _is_recording(path)]
     return [Recording(path, label, speaker_of(path, folder.name), part) for path in files]
+
+
+def _is_recording(path: Path) -> bool:
+    hidden = path.name.startswith(".")  # such as the notes that some machines leave beside a file
+    return not hidden and path.suffix.lower() in ENDINGS and path.is_file()
 
 
 def speaker_of(path: Path, word: str) -> str:

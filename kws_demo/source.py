@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,19 +35,30 @@ def parse_spec(spec: str) -> Source:
     if not spec.isprintable():
         raise MilliwiseError(f"the data '{shown}' has control characters: give {FORMS}")
     if scheme == "synth" and colon:
-        language, colon, text = rest.rpartition(":")
-        words = tuple(word.strip() for word in text.split(","))
+        named, text = _language_of(rest)
+        words = split_words(text)
         check_words(words, f"'{shown}'")
         for word in words:
             if not any(letter.isalnum() for letter in word):
                 raise MilliwiseError(f"espeak-ng cannot say '{printable(word)}': give words with letters")
-        base_voices(language.strip() if colon else "en")
-        return Source("synth", words, language.strip() if colon else "en")
+        base_voices(named)
+        return Source("synth", words, named)
     if scheme == "speech_commands":
         return Source("speech_commands", path=Path(rest) if rest else cache_folder() / "speech_commands")
     if not _is_folder(spec):
         raise MilliwiseError(f"there is no data '{shown}': give {FORMS}")
     return Source("folder", path=Path(spec))
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """The words of `WORD,WORD,…`; in a pronunciation, `[[…]]`, a comma is a stress."""
+    return tuple(word.strip() for word in re.split(r",(?![^\[]*\]\])", text))
+
+
+def _language_of(text: str) -> tuple[str, str]:
+    """The language before the words, English if there is none, and the words; a colon in `[[…]]` is a long vowel."""
+    found = re.fullmatch(r"([^\[\]]*?):(.*)", text)
+    return (found[1].strip(), found[2]) if found else ("en", text)
 
 
 def _is_folder(text: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from exporters.listener import Listener, Scores
+from kws_demo.audio import is_clipped
 from kws_demo.decide import Decider, Detection, Result, detection
 from kws_demo.dial import Dial, Ran
 from toolkit.errors import MilliwiseError
@@ -48,6 +49,7 @@ class Summary:
     interrupted: bool = False  # by Ctrl-C
     modes: dict[str, int] | None = None  # hops in each mode of an adaptive listener
     invalid_samples: int = 0  # that the source replaced: they were no numbers
+    clipped: int = 0  # hops that were too loud for the microphone, or for its gain
 
 
 class Histogram:
@@ -78,7 +80,7 @@ class Tally:
     def __init__(self, hop_ms: float) -> None:
         self.hop_ms = hop_ms
         self.modes: Counter[int] = Counter()
-        self.hops = self.late = 0
+        self.hops = self.late = self.clipped = 0
         self.total_ms = 0.0
         self.histogram = Histogram()
 
@@ -96,7 +98,8 @@ class Tally:
         seconds = self.hops * self.hop_ms / 1000
         per_second = self.total_ms / seconds if seconds else 0.0
         p99_ms = self.histogram.percentile_ms(0.99)
-        return Summary(self.hops, self.late, overflows, per_second, p99_ms, seconds, interrupted)
+        found = Summary(self.hops, self.late, overflows, per_second, p99_ms, seconds, interrupted)
+        return replace(found, clipped=self.clipped)
 
 
 class Keeper:
@@ -171,6 +174,7 @@ def listen(
             if is_audio and on_hop is not None:
                 on_hop(Hop(block, scores, result, tally.late, _told(blocks, "overflows"), ran))
             if is_audio:
+                tally.clipped += is_clipped(block)
                 tally.add(processing_ms, _since_ms(begun) > tally.hop_ms, scores.mode)
     except KeyboardInterrupt:
         interrupted = True

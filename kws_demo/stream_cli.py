@@ -123,19 +123,19 @@ def _source(
             say(note)
         return nullcontext(blocks)
     if use_stdin and rate_hz is not None:
-        return _watched(nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop)), hop, say)
+        return _watched(nullcontext(stdin_blocks(sys.stdin.buffer, rate_hz, hop)), hop, say, waits=True)
     return _watched(Microphone(int(device) if device and device.isdecimal() else device, hop, say), hop, say)
 
 
 @contextmanager
 def _watched(
-    source: AbstractContextManager[Iterable[np.ndarray]], hop: int, say: Callable[[str], None]
+    source: AbstractContextManager[Iterable[np.ndarray]], hop: int, say: Callable[[str], None], waits: bool = False
 ) -> Iterator[Live]:
     from exporters.metadata import RATE_HZ
     from kws_demo.live import Live
 
     with source as blocks:
-        yield Live(blocks, hop / RATE_HZ, say)
+        yield Live(blocks, hop / RATE_HZ, say, waits)
 
 
 def _decider(
@@ -187,7 +187,8 @@ def _on_detection(meter: Meter, as_json: bool) -> Callable[[Detection], None]:
 def _on_hop(
     meter: Meter, listener: Listener, decider: Decider, budget_ms: float | None
 ) -> Callable[[Hop], None] | None:
-    from kws_demo.meter import Reading, is_clipped, level_db
+    from kws_demo.audio import is_clipped
+    from kws_demo.meter import Reading, level_db
 
     limit_ms = budget_ms or _own_budget_ms(listener)
     modes = [mode["name"] for mode in listener.metadata.modes]
@@ -248,6 +249,9 @@ def _report_summary(summary: Summary, as_json: bool) -> None:
     if summary.invalid_samples:
         line["invalid_samples"] = summary.invalid_samples
         text += f"\nsamples that were not numbers: {summary.invalid_samples}"
+    if summary.clipped:
+        line["clipped_hops"] = summary.clipped
+        text += f"\nhops that were clipped: {summary.clipped}; move away from the microphone or lower its gain"
     report(as_json, line, text)
     if summary.interrupted:
         click.get_current_context().exit(130)

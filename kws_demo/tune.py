@@ -41,6 +41,21 @@ class Tuning:
         return rate_upper(0, self.hours) <= self.target_fa_per_hour and self.total <= self.allowed
 
     @property
+    def fa_upper(self) -> float:
+        """With 95 % confidence there are fewer an hour, on audio that chose no threshold.
+
+        A threshold is chosen where the next false alarm would be one too many. For one keyword the exact bound of a
+        rate holds all the same; of several, each further one may be that close to a false alarm more, which is counted.
+        """
+        chosen = sum(threshold > GRID[0] for threshold in self.thresholds.values())
+        return rate_upper(self.total + max(0, chosen - 1), self.hours)
+
+    @property
+    def never(self) -> list[str]:
+        """The keywords that have too many false alarms at every threshold that a score can exceed."""
+        return [word for word, threshold in self.thresholds.items() if threshold >= 1]
+
+    @property
     def allowed(self) -> int:
         """As many false alarms as the rate allows in the hours tested."""
         return _allowed(self.target_fa_per_hour, self.hours)
@@ -59,7 +74,7 @@ class Tuning:
             "fa_per_hour": self.total / self.hours,
             "fa_low": low,
             "fa_high": high,
-            "fa_upper": rate_upper(self.total, self.hours),
+            "fa_upper": self.fa_upper,
             **total,
             "false_alarms": self.total,
             "target_fa_per_hour": self.target_fa_per_hour,

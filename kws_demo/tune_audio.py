@@ -17,7 +17,7 @@ from exporters.metadata import RATE_HZ
 from kws_demo.audio import reblock, wav_blocks_of
 from kws_demo.decide import Decider, Decision, is_keyword
 from kws_demo.noises import CLIP_SAMPLES, coloured
-from kws_demo.recordings import Recording, noise_files, read_clip, word_recordings
+from kws_demo.recordings import Recording, noise_files, read_clip, untrained_recordings
 from kws_demo.track import Track
 from toolkit.errors import MilliwiseError, printable
 from toolkit.progress import progress
@@ -98,13 +98,13 @@ def negatives(
 def positives(folder: Path, listener: Listener, seed: int) -> tuple[Stream, Said]:
     """Clips of the keywords from word folders, one by one in random order on quiet noise; other words are left out.
 
-    Between two of them the decider has time to forget the first.
+    Of a folder that holds some out for a test, those. Between two of them the decider has time to forget the first.
 
     Raises:
         MilliwiseError: no such folder, or no recordings of a keyword in it.
     """
     of_label = {label.casefold(): label for label in listener.labels if is_keyword(label)}
-    found = [each for each in word_recordings(folder) if each.label.casefold() in of_label]
+    found = [each for each in untrained_recordings(folder) if each.label.casefold() in of_label]
     if not found:
         words = ", ".join(of_label.values())
         raise MilliwiseError(f"{printable(folder)} has no folder of a keyword of the listener ({words}): add one")

@@ -43,10 +43,12 @@ def tune(
 
     MODEL is an .onnx file or a listener that `milliwise models` lists. The thresholds are the lowest that keep the
     number on the negatives, of which each keyword has an equal share. Exits with 1 when the negatives are too short to
-    show it: no false alarm in T hours shows only that there are fewer than 3 / T an hour.
+    show it: no false alarm in T hours shows only that there are fewer than 3 / T an hour; or when no threshold keeps a
+    keyword within its share, so that it would never be found.
     """
     from exporters.listener import Listener
     from kws_demo.shipped import resolve_model
+    from kws_demo.source import split_words
     from kws_demo.tune import GRID, thresholds_for
     from kws_demo.tune_audio import hear, negatives
 
@@ -54,14 +56,19 @@ def tune(
         if path is not None:
             require_writable(path)
     listener = Listener.open(resolve_model(model))
-    stream = negatives(spec, listener, seed, noise, spoken.split(",") if spoken is not None else ())
+    stream = negatives(spec, listener, seed, noise, split_words(spoken) if spoken is not None else ())
     clips = _clips(folder, listener, seed) if folder is not None else None  # first: it is over sooner
     heard = hear(listener, stream, "listening to the negatives", lowest=float(GRID[0]))
     _warn(heard.suspects)
     tuned = thresholds_for(heard, fa_per_hour, stream.synthetic, clips)
+    if len(tuned.never) == len(tuned.thresholds):
+        raise MilliwiseError(
+            f"no threshold keeps the false alarms below {fa_per_hour:g} an hour: listen to the negatives for the"
+            " keywords, or allow more"
+        )
     _write(tuned, listener, output, drawing, {"negatives": spec, "seed": seed})
     report(as_json, {**tuned.summary(), "suspects": [each._asdict() for each in heard.suspects]}, _text(tuned, output))
-    if not tuned.supported:
+    if tuned.never or not tuned.supported:
         click.get_current_context().exit(1)
 
 
@@ -114,6 +121,11 @@ def _text(tuned: Tuning, output: Path | None) -> str:
         lines.append(
             f"{tuned.hours:.3g} h cannot show {tuned.target_fa_per_hour:g} false alarms an hour: these thresholds are a"
             f" best guess, which needs at least {tuned.hours_needed:.3g} h"
+        )
+    if tuned.never:
+        lines.append(
+            f"never found, for no threshold keeps them within their share: {', '.join(tuned.never)}; listen to the"
+            " negatives for them, or allow more false alarms"
         )
     if output is not None:
         lines.append(f"written to {output}: milliwise stream MODEL --thresholds {output}")

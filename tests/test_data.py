@@ -14,6 +14,7 @@ from kws_demo import data as data_module
 from kws_demo import synth
 from kws_demo import words as words_module
 from kws_demo.data import Clips, SpeechData, load_data
+from kws_demo.recordings import unknown_recordings
 from kws_demo.synth import Spoken, split_voices, synthesise
 from toolkit.errors import MilliwiseError
 
@@ -142,6 +143,10 @@ def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> Non
         people = [re.fullmatch(r"[su]\d+", speaker) is not None for speaker in clips.speaker]
         assert clips.recorded.tolist() == people
     assert not any(speaker.startswith("never") for clips in parts(data) for speaker in clips.speaker)
+    soundfile.write(tmp_path / "other" / "stray_1.flac", np.full(100, 0.1), 8000)  # beside the folders: both are taken
+    (tmp_path / "other" / "._note.wav").write_bytes(b"of some machine")
+    both = unknown_recordings(tmp_path / "other", ["ja"])
+    assert len(both) == 401 and {recording.speaker for recording in both} >= {"stray", "u0"}
     (folder / "_unknown_").mkdir()
     soundfile.write(folder / "_unknown_" / "mine_1.flac", np.full(100, 0.1), 8000)
     assert "mine" in load_data(str(folder)).train.speaker
@@ -152,9 +157,41 @@ def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Pa
     data = load_data(str(folder), add=tmp_path / "own")
     check_sound(data)
     assert data.train.speaker.count("added/me0") == 3 and per_label(data, data.train)["ja"] == 35
+    record(tmp_path / "own" / "JA", 1, takes=1, prefix="also")
+    assert "added/also0" in load_data(str(folder), add=tmp_path / "own").train.speaker
     record(tmp_path / "own" / "kanske", 1)
-    with pytest.raises(MilliwiseError, match="kanske"):
+    with pytest.raises(MilliwiseError, match="'kanske' that is no keyword"):
         load_data(str(folder), add=tmp_path / "own")
+
+
+def test_who_is_trained_by_own_recordings_is_tested_nowhere(folder: Path, tmp_path: Path) -> None:
+    tested = load_data(str(folder))
+    for word in ("ja", "nej"):
+        record(tmp_path / "own" / word, 20, takes=1)  # s0 to s19, as in the data
+    with pytest.raises(MilliwiseError, match="no recording left for validation"):
+        load_data(str(folder), add=tmp_path / "own")
+    for path in (tmp_path / "own").glob("*/*"):
+        if path.name.split("_")[0] not in tested.test.speaker:
+            path.unlink()
+    data = load_data(str(folder), add=tmp_path / "own")
+    check_sound(data)
+    taught = {speaker.removeprefix("added/") for speaker in data.train.speaker if speaker.startswith("added/")}
+    assert taught and not taught & {*data.validation.speaker, *data.test.speaker}
+    with pytest.raises(MilliwiseError, match="is in the data already"):
+        load_data(str(folder), add=folder)
+
+
+def test_who_is_held_out_by_name_cannot_be_added(tones: None, tmp_path: Path) -> None:
+    for word in ("ja", "nej"):
+        record(tmp_path / "data" / "train" / word, 10)
+        record(tmp_path / "data" / "val" / word, 3, prefix="t")
+    record(tmp_path / "own" / "ja", 1, prefix="t")
+    with pytest.raises(MilliwiseError, match=r"'t0' of .* would be trained, and is held out"):
+        load_data(str(tmp_path / "data"), add=tmp_path / "own")
+    record(tmp_path / "more" / "train" / "ja", 1, prefix="me")
+    record(tmp_path / "more" / "val" / "ja", 1, prefix="held")
+    data = load_data(str(tmp_path / "data"), add=tmp_path / "more")
+    assert "added/me0" in data.train.speaker and "added/held0" not in data.train.speaker
 
 
 def test_what_is_to_be_ignored_is_of_the_language(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

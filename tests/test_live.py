@@ -99,6 +99,19 @@ def test_a_hop_that_takes_long_is_no_gap_but_sleep_in_it_is(monkeypatch: pytest.
     assert len(said) == 1
 
 
+def test_nothing_of_a_pipe_is_lost_but_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks, said = Clocks(monkeypatch), list[str]()
+
+    def blocks() -> Iterator[np.ndarray]:
+        for rest in (clocks.work, clocks.work, clocks.sleep, clocks.work):
+            rest(30)
+            yield np.zeros(HOP)
+
+    source = Live(blocks(), 0.2, said.append, waits=True)
+    assert [source.after_gap for _block in source] == [False, False, True, False]
+    assert [line[:14] for line in said] == ["a gap of 30 s "]
+
+
 def test_clocks_go_on() -> None:
     wall, awake = live.wall_s(), live.awake_s()
     time.sleep(0.01)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws_demo.meter import Meter, Reading, bar, is_clipped, level_db, render
+from kws_demo.audio import is_clipped
+from kws_demo.meter import Meter, Reading, bar, level_db, render
 
 READING = Reading(-30.0, "happy", 0.5, 0.7, 0.42, 2.0, 1, 3)
 

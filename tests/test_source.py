@@ -10,6 +10,20 @@ from toolkit.errors import MilliwiseError
 pytest.importorskip("espeakng_loader")
 
 
+@pytest.mark.parametrize(
+    ("spec", "language", "words"),
+    [
+        ("synth:yes,no", "en", ("yes", "no")),
+        ("synth:de:halt, los", "de", ("halt", "los")),
+        ("synth:[[l'u:moUs]]", "en", ("[[l'u:moUs]]",)),
+        ("synth:de:[[h'alt]],[[l,o:s'u:]],ja", "de", ("[[h'alt]]", "[[l,o:s'u:]]", "ja")),
+    ],
+)
+def test_words_and_pronunciations(spec: str, language: str, words: tuple[str, ...]) -> None:
+    source = parse_spec(spec)
+    assert (source.kind, source.language, source.words) == ("synth", language, words)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.text().map("synth:{}".format) | st.text().map("speech_commands:{}".format))
 @example("synth:")

@@ -226,6 +226,14 @@ def test_the_threshold_can_be_raised(tiny: Path, tmp_path: Path) -> None:
     assert ["loud" in each.stdout for each in found] == [True, False]
 
 
+def test_clipped_hops_are_counted(tiny: Path, tmp_path: Path) -> None:
+    loud = np.clip(4 * tone(4, [(1, 2)], amplitude=0.5), -1, 1)  # 5 hops of 200 ms
+    soundfile.write(tmp_path / "hot.wav", loud, 16000)
+    done = milliwise("stream", tiny, "--wav", tmp_path / "hot.wav", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["clipped_hops"] == 5
+    assert "hops that were clipped: 5;" in milliwise("stream", tiny, "--wav", tmp_path / "hot.wav").stdout
+
+
 def test_a_word_that_nobody_can_say_is_named(tmp_path: Path, recording: Path) -> None:
     labels = ["_silence_", "_unknown_", "loud"]
     listener = Listener.open(write(tmp_path / "tiny.onnx"))

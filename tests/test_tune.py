@@ -25,7 +25,7 @@ from kws_demo.stream import listen
 from kws_demo.thresholds import load_thresholds
 from kws_demo.tune import GRID, choose, thresholds_for
 from kws_demo.tune_audio import Heard, Piece, Stream, hear, negatives, positives
-from kws_demo.tune_cli import tune
+from kws_demo.tune_cli import _text, tune
 from toolkit.cli import Commands
 from toolkit.errors import MilliwiseError
 
@@ -116,6 +116,14 @@ def test_a_rate_is_supported_by_three_over_the_rate_hours(hours: float, supporte
     assert summary["frr"] is None
 
 
+def test_every_further_keyword_that_chose_its_threshold_weakens_the_bound() -> None:
+    alarm: list[Run] = [(0, 0.9, 20), (2, 0.615, 8), (0, 0.9, 20), (3, 0.615, 8), (0, 0.9, 20)]
+    one, both = thresholds_for(of_runs(alarm[:3], 30.0), 0.01), thresholds_for(of_runs(alarm, 30.0), 0.01)
+    assert (one.total, both.total) == (0, 0) and both.thresholds == {"yes": 0.62, "no": 0.62}
+    assert one.fa_upper == pytest.approx(2.9957 / 30, rel=1e-4)
+    assert both.fa_upper == pytest.approx(4.7439 / 30, rel=1e-4)  # as if there had been one
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_no_rate_is_refused(rate: float) -> None:
     with pytest.raises(MilliwiseError, match="give a rate above 0"):
@@ -158,10 +166,24 @@ def test_tuned_thresholds_hold_in_the_stream(tiny: Path, noisy: Path, clips: Pat
 
 
 def test_too_few_hours_are_said_plainly_and_exit_1(tiny: Path, noisy: Path, tmp_path: Path) -> None:
-    done = milliwise("tune", tiny, "--negatives", noisy, "--fa-per-hour", 0.5, "-o", tmp_path / "guess.json")
+    faint = folder(tmp_path / "faint", a=tone(60, [(10, 11)], amplitude=0.24))
+    done = milliwise("tune", tiny, "--negatives", faint, "--fa-per-hour", 0.5, "-o", tmp_path / "guess.json")
     assert done.exit_code == 1 and "best guess, which needs at least 6 h" in done.stdout
-    assert load_thresholds(tmp_path / "guess.json", Listener.open(tiny))["loud"] > 0.9
+    assert 0.7 < load_thresholds(tmp_path / "guess.json", Listener.open(tiny))["loud"] < 1
     assert json.loads((tmp_path / "guess.json").read_text())["measured"]["supported"] is False
+
+
+def test_a_keyword_that_no_threshold_tames_is_named() -> None:
+    loud: list[Run] = [(0, 0.9, 20), (2, 1.0, 8), (0, 0.9, 20)]
+    tuned = thresholds_for(of_runs(loud, 60.0), 0.01)
+    assert tuned.never == ["yes"] and tuned.thresholds == {"yes": 1.0, "no": 0.3}
+    assert "never found, for no threshold keeps them within their share: yes;" in _text(tuned, None)
+
+
+def test_thresholds_with_which_nothing_is_heard_are_not_written(tiny: Path, noisy: Path, tmp_path: Path) -> None:
+    done = milliwise("tune", tiny, "--negatives", noisy, "--fa-per-hour", 0.5, "-o", tmp_path / "guess.json")
+    assert done.exit_code == 2 and "no threshold keeps the false alarms below 0.5 an hour" in done.stderr
+    assert not (tmp_path / "guess.json").exists()
 
 
 def test_a_keyword_among_the_negatives_is_named_with_its_time(tiny: Path, noisy: Path) -> None:
