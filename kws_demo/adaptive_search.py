@@ -6,8 +6,8 @@ streams is known: the controller learns from that (toolkit/strategies/sanas.py),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from toolkit.profile import DeviceProfile
 from toolkit.progress import progress
 from toolkit.run import Selected, append_log, save_selected
 from toolkit.spaces import SAMPLES_PER_MS, find_space
-from toolkit.strategies.sanas import IGNORED, Objective, hop_costs
+from toolkit.strategies.sanas import IGNORED, Objective, class_weights, hop_costs
 from toolkit.training import Growth, Plan, quick_in_bfloat16, train
 
 EDGES_SHARE = 0.9  # of the training time; the controller's is known from its epochs
@@ -189,11 +189,8 @@ class _AdaptiveRun(Stages):
         self.speech.device = "cpu"  # from here on
         streams = Streams(self.data, "train", self.hop_samples, self.settings.seed, HEARD)
         cached = [batch for epoch in range(STREAM_EPOCHS) for batch in self._heard(streams, epoch)]
-        penalty = self.settings.penalty
-        limit = self.budget.limit if penalty is None else None
-        objective = Objective(penalty=penalty, limit=limit, run_hops=RUN_HOPS)
         table = self.costs.table(self.adaptive) if self.prices is None else self.prices.table()
-        self.training = ControllerTraining(self.adaptive, table, objective, self.settings.seed)
+        self.training = ControllerTraining(self.adaptive, table, self._objective(cached), self.settings.seed)
         self.training.run(
             lambda epoch: cached,
             CONTROLLER_EPOCHS,
@@ -201,6 +198,15 @@ class _AdaptiveRun(Stages):
             checkpoint=self.folder / "controller.checkpoint",
             log=self._log_taught,
         )
+
+    def _objective(self, cached: Sequence[Batch]) -> Objective:
+        """What the controller is taught: by the expectation, or as published."""
+        penalty, discount = self.settings.penalty, self.settings.discount
+        found = Objective(penalty, self.budget.limit if penalty is None else None, run_hops=RUN_HOPS)
+        if discount is None:
+            return found
+        weights = class_weights((labels for _, labels in cached), len(self.data.labels))
+        return replace(found, exact=False, discount=discount, class_weights=weights, restraint=0.0)
 
     def _log_taught(self, row: dict[str, Any]) -> None:
         names = LOGGED[self.budget.metric]

@@ -60,6 +60,12 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="Of sanas and a budget in FLOPs: bill neither the controller nor the front-end, as the thesis does. Else "
     "everything in the file is billed.",
 )
+@click.option(
+    "--discount",
+    type=Finite(0, 1),
+    help="γ of sanas: teach the controller by REINFORCE as published, with returns discounted by it from hop to hop "
+    "and labels weighed by how rare they are. Else by the exact expectation of every hop, which varies less.",
+)
 @click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn or sanas; found by itself unless given.")
 @click.option(
     "--minutes",
@@ -119,8 +125,9 @@ def search(
     settings = Settings(on=target, unknown=list(unknown), **arguments)
     if settings.strategy == "sanas":
         _refuse_given(context, "bound", "calls", "cost", "fine_tuned")
-    elif settings.network_only:
-        raise MilliwiseError(f"--network-only is of no use to --strategy {settings.strategy}: leave it out")
+    elif settings.network_only or settings.discount is not None:
+        option = "--network-only" if settings.network_only else "--discount"
+        raise MilliwiseError(f"{option} is of no use to --strategy {settings.strategy}: leave it out")
     findings = check_added(Path(settings.add)) if settings.add is not None else []
     more = [f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}"] if findings[MOST_FINDINGS:] else []
     for line in [*findings[:MOST_FINDINGS], *more]:

@@ -30,6 +30,7 @@ class Settings:
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
         network_only: a budget of mean FLOPs bills neither controller nor front-end.
+        discount: γ, with which sanas is taught by REINFORCE; by the exact expectation of every hop when None.
         device: where to train, `cpu` or `cuda`.
         bound: price networks by the upper bound of the profile's prediction instead of the prediction.
         cost: for a budget of it, as `own_cost` takes it.
@@ -48,6 +49,7 @@ class Settings:
     minutes: float = 10.0
     penalty: float | None = None
     network_only: bool = False
+    discount: float | None = None
     add: str | None = None
     unknown: list[str] = field(default_factory=list)
     noise: str | None = None
@@ -92,7 +94,9 @@ def data_of(settings: Settings) -> SpeechData:
 
 
 def _listed(words: str | None) -> list[str]:
-    return [] if words is None else [word.strip() for word in words.split(",")]
+    from kws_demo.source import split_words
+
+    return [] if words is None else list(split_words(words))
 
 
 def images_of(settings: Settings, space: Space) -> ImageData:

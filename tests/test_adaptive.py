@@ -264,6 +264,9 @@ def test_gates_that_make_no_sense_are_refused() -> None:
         "0 gated edges": lambda: gate(gated_toy.three(), (), "hearing"),
         "2 gated edges: gate 1 to 8 different": lambda: gate(gated_toy.three(), ("first", "first"), "hearing"),
         "9 gated edges": lambda: gated_toy.side_by_side(["x"], list("abcdefghi"), 2, 3),
+        "a gate named 'off'": lambda: gated_toy.side_by_side(["x"], ["off"], 2, 3),
+        r"a gate named 'a\+b'": lambda: gated_toy.side_by_side(["x"], ["a+b"], 2, 3),
+        "a gate named 'wide cold'": lambda: gated_toy.side_by_side(["x"], ["wide cold"], 2, 3),
         "use the recurrent": lambda: gate(gated_toy.three(), ("first", "shortcut"), "hearing"),
         "no controller 'guess': choose recurrent or hearing": lambda: gate(gated_toy.three(), ("first",), "guess"),
         "for 3 channels and 1 gates, the network has 3 and 2": lambda: AdaptiveNetwork(

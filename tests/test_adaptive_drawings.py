@@ -87,6 +87,9 @@ def test_every_label_has_a_line_over_the_epochs() -> None:
     rises = [before[1] - after[1] for before, after in pairwise(lines["no"])]
     assert rises == pytest.approx([rises[0]] * 4, abs=0.11) and rises[0] > 0
     assert {"_silence_", "yes", "no"} <= set(words(root))
+    counted = [{"epoch": n, "multiply_adds_by_label": {"2": n * 1.25e6}} for n in (1, 2)]
+    (line,) = drawing(adaptive.cost_by_label(counted, LABELS, "multiply_adds")).iter("path")
+    assert line.findtext("title") == "yes: 2.5 MFLOPs in the end" and adaptive.cost_by_label(counted, LABELS) is None
     assert adaptive.cost_by_label(log[:1], LABELS) is None and adaptive.cost_by_label([], []) is None
 
 

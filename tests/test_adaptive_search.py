@@ -25,10 +25,12 @@ from kws_demo.data import SpeechData
 from profilers import check, export_adaptive, modes
 from profilers.clock import PacedTiming
 from toolkit.cli import main
+from toolkit.controller_training import ControllerTraining
 from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
 from toolkit.run import load_selected
 from toolkit.spaces import find_space
+from toolkit.strategies.sanas import Objective
 
 HOP, BUDGET = 3200, "6 ms mean"
 SPACE = Path(gated_space.__file__)
@@ -186,6 +188,27 @@ def test_an_interrupted_search_ends_as_if_it_had_not_been(
     assert first is not None and second is not None
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
     assert "other arguments" in refusal(search(profile_file, tmp_path / "run", "--resume", budget="3 ms mean"))
+
+
+def test_a_discount_teaches_by_reinforce_as_published(
+    profile_file: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Objective] = []
+
+    class Watched(ControllerTraining):
+        def __init__(self, adaptive: Any, costs: Any, objective: Objective, seed: int) -> None:
+            asked.append(objective)
+            super().__init__(adaptive, costs, objective, seed)
+
+    monkeypatch.setattr(search_module, "ControllerTraining", Watched)
+    told = answer(search(profile_file, tmp_path / "run", "--discount", 0.5, "--json"))
+    (objective,) = asked
+    assert not objective.exact and objective.discount == 0.5 and objective.restraint == 0
+    weights = objective.class_weights
+    assert weights is not None and weights[0] == min(weights) < 1, "most hops are silence"
+    assert told["streams"]["hops"] > 100
+    options = ("--data", "a-folder", "--profile", profile_file, "--budget", "1 ms", "-o", tmp_path / "other")
+    assert "--discount is of no use to --strategy bsn" in refusal(run("search", SPACE, *options, "--discount", 0.5))
 
 
 def test_modes_of_a_run_before_are_not_taken_for_those_of_this(

@@ -52,8 +52,9 @@ class AdaptiveNetwork(nn.Module):
         controller: made for as many gates.
 
     Raises:
-        MilliwiseError: an edge to gate is not in the graph or named twice, there are too many or none, the head
-            remembers hops, or the controller is made for others, or looks at edges that always run and there are none.
+        MilliwiseError: an edge to gate is not in the graph, named twice or named as modes are, there are too many or
+            none, the head remembers hops, or the controller is made for others, or looks at edges that always run and
+            there are none.
     """
 
     def __init__(self, network: SuperNetwork, gated: Sequence[str], controller: Controller) -> None:
@@ -63,6 +64,10 @@ class AdaptiveNetwork(nn.Module):
             raise MilliwiseError(f"the graph has no edge {min(unknown)!r} to gate")
         if not 1 <= len(self.gated) == len(set(gated)) <= MOST_GATES:
             raise MilliwiseError(f"{len(self.gated)} gated edges: gate 1 to {MOST_GATES} different ones")
+        if odd := [name for name in gated if name == "off" or "+" in name or name.endswith((" cold", " warm"))]:
+            raise MilliwiseError(
+                f"a gate named {odd[0]!r} would be taken for a mode of others: name the edge otherwise"
+            )
         head = network.head
         if not isinstance(head, WindowHead) or (head.window_columns, head.hop_columns) != (1, 1):
             raise MilliwiseError("the head remembers hops in which gated edges may have been off: pool in the edges")

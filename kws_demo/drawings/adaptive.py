@@ -11,11 +11,13 @@ from kws_demo.drawings import stream as lanes
 from kws_demo.drawings.svg import FULL, HALF, Canvas, Point, Scale, spanning, x_axis, y_axis
 from kws_demo.drawings.values import number, numbers, show_ms, show_share, texts
 from kws_demo.operating_points import pareto_front
+from toolkit.budget import AVERAGED, show
 
 TOP, BOTTOM, LEFT, RIGHT = 34, 420, 58, FULL - 30
 LOG_FROM = 8.0  # times the cheapest: dearest costs from which the axis is logarithmic
 LABEL_HEIGHT = 14.0
 LEGEND_HEIGHT, MODE_COLUMNS, WORD_COLUMNS = 19, 4, 6  # no text of a column is as wide as it
+UNITS = {"latency_ms": (1, "ms"), "multiply_adds": (1e6, "MFLOPs")}  # of axes
 MODES, SPENT = 16, 44  # heights of the lanes of a strip
 Row = Mapping[str, Any]
 Entry = tuple[str, str, str]  # of a legend: mark, style, text
@@ -97,19 +99,21 @@ def _told(row: Row) -> str:
     return told if rate is None else f"{told}, {rate:.2g} false alarms an hour"
 
 
-def cost_by_label(log: Sequence[Row], labels: Sequence[str]) -> str | None:
-    """Mean ms of the hops of every label over the epochs of a training (thesis, Fig. 4.10); None without any.
+def cost_by_label(log: Sequence[Row], labels: Sequence[str], metric: str = "latency_ms") -> str | None:
+    """Mean cost of the hops of every label over the epochs of a training (thesis, Fig. 4.10); None without any.
 
     Args:
-        log: rows of `ControllerTraining`, {"epoch", "ms_by_label": {place of the label: ms}}; others are left out.
+        log: rows of `ControllerTraining`, {"epoch", "ms_by_label": {place of the label: ms}}, or with
+            "multiply_adds_by_label" for that metric; others are left out.
     """
+    key, (factor, unit) = f"{AVERAGED[metric].removeprefix('mean_')}_by_label", UNITS[metric]
     lines: dict[str, list[Point]] = {}
     for row in log:
-        epoch, spent = number(row, "epoch"), row.get("ms_by_label")
+        epoch, spent = number(row, "epoch"), row.get(key)
         for place, label in enumerate(labels):
             value = number(spent, str(place))
             if epoch is not None and value is not None:
-                lines.setdefault(label, []).append((epoch, value))
+                lines.setdefault(label, []).append((epoch, value / factor))
     if not lines:
         return None
     right, bottom = FULL - 130, 360
@@ -118,13 +122,15 @@ def cost_by_label(log: Sequence[Row], labels: Sequence[str]) -> str | None:
     across = spanning((x for x, _ in points), LEFT, right, room=0.02)
     up = spanning((y for _, y in points), bottom, TOP, zero=True)
     x_axis(canvas, across, TOP, bottom, "epoch")
-    y_axis(canvas, up, LEFT, right, "mean ms of a hop, by what is said in it")
+    y_axis(canvas, up, LEFT, right, f"mean {unit} of a hop, by what is said in it")
     words = [label for label in lines if label != SILENCE]
     beside = _apart({label: up(line[-1][1]) for label, line in lines.items()}, TOP, bottom)
     for label, line in lines.items():
         style = "front" if label == SILENCE else f"score series{words.index(label) % lanes.SERIES}"
         end = (across(line[-1][0]), up(line[-1][1]))
-        canvas.path([(across(x), up(y)) for x, y in line], style, f"{label}: {show_ms(line[-1][1])} in the end")
+        canvas.path(
+            [(across(x), up(y)) for x, y in line], style, f"{label}: {show(metric, factor * line[-1][1])} in the end"
+        )
         canvas.line(end, (right + 12, beside[label]), "grid")
         canvas.text(right + 15, beside[label] + 4, label[:17], "small halo")
     return canvas.render()
