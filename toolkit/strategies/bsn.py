@@ -13,7 +13,7 @@ only when its source is reached, one architecture for every group of examples, t
 * Every sample joins source and sink, without dead ends: the decisions at a node are those that keep any edge.
 * What is drawn is held near what it was at first, by a divergence whose weight cools down to nothing: as published,
   the choices of the first moments are never undone (on 20 fabrics of random costs the cheapest path is found in 20,
-  without these in 7: `milliwise bench search`).
+  without it in 16: `milliwise bench search`).
 * Cost is billed on live edges.
 """
 
