@@ -117,7 +117,7 @@ def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path, monke
     monkeypatch.setattr(search_module, "MOST_EPOCHS", 3)
     folder = tmp_path / "run"
     command = ["search", "kws-ds", "--profile", str(profile_file), "--budget", "80 ms", *SEARCH, "-o", str(folder)]
-    program = "from toolkit.cli import main; main()"
+    program = "from toolkit.__main__ import main; main()"
     process = subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (folder / "search.checkpoint").exists() and time.monotonic() < deadline and process.poll() is None:
