@@ -98,8 +98,8 @@ class Tally:
         seconds = self.hops * self.hop_ms / 1000
         per_second = self.total_ms / seconds if seconds else 0.0
         p99_ms = self.histogram.percentile_ms(0.99)
-        found = Summary(self.hops, self.late, overflows, per_second, p99_ms, seconds, interrupted)
-        return replace(found, clipped=self.clipped)
+        cost = (per_second, p99_ms, seconds)
+        return Summary(self.hops, self.late, overflows, *cost, interrupted, clipped=self.clipped)
 
 
 class Keeper:
