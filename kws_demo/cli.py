@@ -33,7 +33,12 @@ MOST_FINDINGS = 12  # about own recordings, that are told
 @click.option("--words", help="WORD,WORD,…: listen for these words of the folder; all others in it are unknown.")
 @click.option("--language", help="Of a folder's recordings: what is to be ignored is spoken in it. [default: en]")
 @click.option("--spoken", help="WORD,WORD,…: the folder's words, in their order, as that language writes them.")
-@click.option("--add", type=FOLDER, help="A folder of own recordings of the words, for training only.")
+@click.option(
+    "--add",
+    type=FOLDER,
+    multiple=True,
+    help="A folder of own recordings of the words, for training only; more than one may be.",
+)
 @click.option(
     "--unknown", type=FOLDER, multiple=True, help="A folder of recordings of other words; more than one may be."
 )
@@ -66,7 +71,19 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="γ of sanas: teach the controller by REINFORCE as published, with returns discounted by it from hop to hop "
     "and labels weighed by how rare they are. Else by the exact expectation of every hop, which varies less.",
 )
-@click.option("--penalty", type=Finite(min=0, min_open=True), help="λ of bsn or sanas; found by itself unless given.")
+@click.option(
+    "--no-mirror",
+    "mirror",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Of images: train with none of them mirrored, for what they show has a left and a right, such as letters.",
+)
+@click.option(
+    "--penalty",
+    type=Finite(min=0, min_open=True),
+    help="λ, without a unit, of bsn, its variants or sanas; found by itself unless given (of bsn-published 1).",
+)
 @click.option(
     "--minutes",
     default=10.0,
@@ -110,6 +127,7 @@ def search(
     output: Path,
     target: str | None,
     resume: bool,
+    add: tuple[str, ...],
     unknown: tuple[str, ...],
     as_json: bool,
     **arguments: Any,
@@ -122,16 +140,17 @@ def search(
     from kws_demo.settings import Settings
     from toolkit.profile import DeviceProfile
 
-    settings = Settings(on=target, unknown=list(unknown), **arguments)
+    settings = Settings(on=target, add=list(add), unknown=list(unknown), **arguments)
     if settings.strategy == "sanas":
         _refuse_given(context, "bound", "calls", "cost", "fine_tuned")
     elif settings.network_only or settings.discount is not None:
         option = "--network-only" if settings.network_only else "--discount"
         raise MilliwiseError(f"{option} is of no use to --strategy {settings.strategy}: leave it out")
-    findings = check_added(Path(settings.add)) if settings.add is not None else []
-    more = [f"{len(findings) - MOST_FINDINGS} findings more in {settings.add}"] if findings[MOST_FINDINGS:] else []
-    for line in [*findings[:MOST_FINDINGS], *more]:
-        click.echo(line, err=True)
+    for folder in settings.add:
+        findings = check_added(Path(folder))
+        more = [f"{len(findings) - MOST_FINDINGS} findings more in {folder}"] if findings[MOST_FINDINGS:] else []
+        for line in [*findings[:MOST_FINDINGS], *more]:
+            click.echo(line, err=True)
     profile, adaptive = DeviceProfile.load(profile_file), settings.strategy == "sanas"
     run = (run_adaptive_search if adaptive else run_search)(settings, profile, output, resume)
     result, text = (adaptive_outcome if adaptive else outcome)(run, output)

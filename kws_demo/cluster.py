@@ -9,15 +9,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kws_demo.sweep_point import Point, keep_files, run_away
 from kws_demo.workers import Finished
 from toolkit.errors import MilliwiseError, MissingExtra, Unreachable
+from toolkit.progress import say
 
 REACH_S, JOIN_S = 5.0, 15.0  # until a port answers, and then Ray
+LOOK_S = 30.0  # between looks at who is left, while nothing is done
 RETRIES = 5  # of a point whose nodes died: one that kills them itself is given up
 PORT = 6379  # that Ray takes by itself
 # Tried in a process of its own, for where something else listens Ray tries for minutes, and talks.
@@ -38,7 +41,7 @@ class Cluster:
 
     Args:
         address: `HOST:PORT` of its head. This machine has to be a node of it, if only one without cores.
-        workers: points at once; as many as there are cores (or GPUs) unless given.
+        workers: points at once, at most; as many as there are cores (or GPUs) unless given.
         gpu: every point takes one.
 
     Raises:
@@ -52,7 +55,7 @@ class Cluster:
     def __init__(self, address: str, workers: int | None = None, gpu: bool = False) -> None:
         _require_ray()
         _require_answer(address)
-        self._address, self._gpu = address, gpu
+        self._address, self._workers, self._gpu = address, workers, gpu
         self._cores = _cores_each(_probed(address), address, workers, gpu)
 
     def run(self, points: Sequence[Point], folder: Path) -> Generator[Finished]:
@@ -65,13 +68,29 @@ class Cluster:
                 task = ray.remote(run_away).options(
                     num_cpus=self._cores, num_gpus=int(self._gpu), max_retries=RETRIES, name="milliwise"
                 )
-                waiting = {task.remote(point): point for point in points}
+                rest = iter(points)
+                waiting = {task.remote(point): point for point in islice(rest, self._workers)}
                 while waiting:
-                    (done, *_), _rest = ray.wait([*waiting], num_returns=1)
+                    done = self._first(waiting)
                     point = waiting.pop(done)
+                    waiting |= {task.remote(following): following for following in islice(rest, 1)}
                     yield point, keep_files(folder / point.name, _result(done))
             finally:
                 ray.shutdown()  # which ends what is under way
+
+    def _first(self, waiting: Iterable[Any]) -> Any:
+        """The task that is done first. Where nobody is left to work it waits for a node, and says so."""
+        import ray
+
+        tasks, told = [*waiting], False
+        while not (done := ray.wait(tasks, num_returns=1, timeout=LOOK_S)[0]):
+            nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+            if max(nodes, default=0) >= self._cores:
+                told = False
+            elif not told:
+                say(f"sweep: no node of {self._address} has {self._cores} cores any more: waiting for one (ray start)")
+                told = True
+        return done[0]
 
 
 def _result(task: Any) -> object:

@@ -88,7 +88,7 @@ def load_data(
     seed: int = 0,
     unknown: Sequence[Path] = (),
     noise: Path | None = None,
-    add: Path | None = None,
+    add: Sequence[Path] = (),
     words: Sequence[str] = (),
     language: str | None = None,
     spoken: Sequence[str] = (),
@@ -96,9 +96,9 @@ def load_data(
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
-    `unknown` are folders of recordings of other words, `noise` one of background sound, `add` one of own recordings of
-    the words, which are used for training only; `words` are those of a folder's to listen for, and what else is in it
-    is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English when None), and
+    `unknown` are folders of recordings of other words, `noise` one of background sound, `add` are folders of own
+    recordings of the words, which are used for training only; `words` are those of a folder's to listen for, and what
+    else is in it is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English when None), and
     `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic speech, over all
     three parts.
 
@@ -118,13 +118,15 @@ def load_data(
     recordings = [found if found.label in words else replace(found, label=UNKNOWN) for found in recordings]
     for folder in unknown:
         recordings += unknown_recordings(folder, words)
-    takes = own_takes(add, words) if add is not None else []
-    if add is not None:
-        require_unheld(takes, recordings, add)
-    recordings = _decide_parts(recordings, seed, speakers(takes))
+    takes = [own_takes(folder, words) for folder in add]
+    for folder, found in zip(add, takes, strict=True):
+        require_unheld(found, recordings, folder)
+    recordings = _decide_parts(recordings, seed, {speaker for found in takes for speaker in speakers(found)})
     if source.kind != "synth":
         _check_parts(words, recordings)
-    recordings += repeated(takes, trained(recordings), SHARES["train"] * clips_per_word)
+    usual = trained(recordings)
+    for found in takes:
+        recordings += repeated(found, usual, SHARES["train"] * clips_per_word)
     if noise is not None:
         backgrounds += noise_parts(noise)
     train_noise, test_noise = read_noise(backgrounds, seed)

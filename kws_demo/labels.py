@@ -14,6 +14,7 @@ from toolkit.files import require_regular
 MAX_BYTES = 16_000_000
 MAX_MS = 1e9  # eleven days
 MAX_WORD = 100
+ROUNDING_MS = 1.0  # a label in whole milliseconds may end so much behind a recording
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 FORM = "write 'word, start_ms' or 'word, start_ms, end_ms'"
 
@@ -57,7 +58,7 @@ def check_within(truths: Iterable[Truth], duration_ms: float, name: str) -> None
         MilliwiseError: one does.
     """
     for word, start_ms, end_ms in truths:
-        if start_ms >= duration_ms or (end_ms or 0) > duration_ms:
+        if start_ms >= duration_ms or (end_ms or 0) > duration_ms + ROUNDING_MS:
             place = start_ms if start_ms >= duration_ms else end_ms
             raise MilliwiseError(
                 f"{printable(name)}: {word} at {place:.12g} ms is past the end of the recording"

@@ -12,16 +12,14 @@ from kws_demo.drawings import adaptive, latency, network, training
 from kws_demo.drawings import budget as budget_drawings
 from kws_demo.drawings import stream as stream_drawing
 from kws_demo.drawings.svg import FULL, HALF, plain
-from kws_demo.drawings.values import UNMEASURED, at, number, show_ms, show_share, texts
+from kws_demo.drawings.values import at, number, show_ms, show_share, texts
+from kws_demo.report_page import html_page, section
 from kws_demo.report_search import Facts, Search
-from kws_demo.report_style import style_sheet
 from toolkit.budget import AVERAGED, TIMED
 from toolkit.files import write_bytes
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import Space
 
-# Should a text ever slip past the escaping, the browser still neither runs nor fetches anything.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 ADAPTIVE = (
     "This listener chooses its network anew at every hop: it has modes, which cost as much as is said here, and no "
     "candidates. So no single architecture is drawn by its cost; milliwise bench adaptive draws what its choices bring."
@@ -78,40 +76,25 @@ def page(
     left_out = {"stream"} if search.sees or stream is None else set()
     left_out |= {"network"} if search.sees or search.adaptive else set()
     links = " ".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in CONTENTS.items() if anchor not in left_out)
-    return "".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>{header.title(run, search.statistic)}</title><style>{style_sheet()}</style></head><body><main>",
-            header.verdict(profile, run, search.statistic, search.sees),
-            header.tiles(profile, run, search.sees),
-            f"<nav>{links}</nav>",
-            _budget_section(search),
-            "" if "stream" in left_out else _stream_section(stream),
-            _pareto_section(search),
-            "" if "network" in left_out else _network_section(search),
-            _architecture_section(search),
-            _pair(_held_out_section(profile), _milliseconds_section(search)),
-            _training_section(log, search),
-            _pair(_confusion_section(search), _section("seconds", "Where the time went", "", tables.seconds(run))),
-            _pair(
-                _section("device", "The device", "", tables.device(profile)),
-                _section("run", "The run", "", tables.about(run)),
-            ),
-            _section("use", "Use it", "", tables.usage(run, search.sees)),
-            "<footer>Made by milliwise. Every figure is of this run; a missing one is said to be missing.</footer>",
-            "</main></body></html>\n",
-        ]
-    )
-
-
-def _section(anchor: str, heading: str, lead: str, body: str | None) -> str:
-    """A titled part of the page; without a body it says that there is nothing to show."""
-    explained = f'<p class="lead">{lead}</p>' if lead and body else ""
-    shown = body or f'<p class="absent-note">{UNMEASURED}</p>'
-    shown = f"<figure>{shown}</figure>" if shown.startswith("<svg") else shown
-    return f'<section id="{anchor}"><h2>{heading}</h2>{explained}{shown}</section>'
+    parts = [
+        header.verdict(profile, run, search.statistic, search.sees),
+        header.tiles(profile, run, search.sees),
+        f"<nav>{links}</nav>",
+        _budget_section(search),
+        "" if "stream" in left_out else _stream_section(stream),
+        _pareto_section(search),
+        "" if "network" in left_out else _network_section(search),
+        _architecture_section(search),
+        _pair(_held_out_section(profile), _milliseconds_section(search)),
+        _training_section(log, search),
+        _pair(_confusion_section(search), section("seconds", "Where the time went", "", tables.seconds(run))),
+        _pair(
+            section("device", "The device", "", tables.device(profile)),
+            section("run", "The run", "", tables.about(run)),
+        ),
+        section("use", "Use it", "", tables.usage(run, search.sees)),
+    ]
+    return html_page(header.title(run, search.statistic), parts, "run")
 
 
 def _pair(*parts: str) -> str:
@@ -124,16 +107,16 @@ def _budget_section(search: Search) -> str:
         "The budget is kept when even the upper 95 % confidence bound (the whisker) is below the limit."
     )
     if search.adaptive or (search.budget and search.limit_ms is None):
-        return _section("asked", "Asked against found", "", f"<p>{header.found(search.run, search.statistic)}.</p>")
+        return section("asked", "Asked against found", "", f"<p>{header.found(search.run, search.statistic)}.</p>")
     drawing = budget_drawings.asked_against_measured(search.run, search.limit_ms, search.statistic)
-    return _section("asked", "Asked against measured", lead, drawing)
+    return section("asked", "Asked against measured", lead, drawing)
 
 
 def _stream_section(stream: Facts | None) -> str:
     heading = "What it heard"
     heard = stream_drawing.read_stream(stream) if stream else None
     if stream is None or heard is None:
-        return _section("stream", heading, "", None)
+        return section("stream", heading, "", None)
     name = PurePosixPath(str(stream.get("wav") or "a recording")).name
     lead = (
         f"The exported file listening to {plain(name, 60)}. A word is heard when its score, averaged over time, passes "
@@ -149,7 +132,7 @@ def _stream_section(stream: Facts | None) -> str:
     if heard.seconds > stream_drawing.MOST_SECONDS:
         told.append(f"Drawn are the first {stream_drawing.MOST_SECONDS} s.")
     caption = f"<figcaption>{' '.join(told)}</figcaption>"
-    return _section("stream", heading, lead, f"<figure>{stream_drawing.timeline(heard)}{caption}</figure>")
+    return section("stream", heading, lead, f"<figure>{stream_drawing.timeline(heard)}{caption}</figure>")
 
 
 def _pareto_section(search: Search) -> str:
@@ -157,9 +140,7 @@ def _pareto_section(search: Search) -> str:
     if search.adaptive:
         modes = at(search.run, "modes", "named_ms")
         named = modes.items() if isinstance(modes, Mapping) else ()
-        return _section(
-            "pareto", heading, ADAPTIVE, tables.table((str(n), show_ms(number(modes, n))) for n, _ in named)
-        )
+        return section("pareto", heading, ADAPTIVE, tables.table((str(n), show_ms(number(modes, n))) for n, _ in named))
     lead = (
         "A hollow dot is a candidate as the search saw it: cost predicted from the profile, accuracy with the shared "
         "weights. The most promising were measured on the device and, if they kept the budget, fine-tuned: a line "
@@ -169,40 +150,40 @@ def _pareto_section(search: Search) -> str:
         lead = "A hollow dot is a candidate with the shared weights; a line leads to where fine-tuning brought it. "
         lead += architecture.BILLED
     drawing = budget_drawings.pareto({"pareto": search.candidates()}, search.limit, search.metric)
-    return _section("pareto", heading, lead, drawing)
+    return section("pareto", heading, lead, drawing)
 
 
 def _network_section(search: Search) -> str:
     heading, graph = "The chosen network in its super-network", search.graph
     if graph is None:
-        return _section("network", heading, "", None)
+        return section("network", heading, "", None)
     lead = (
         f"The super-network has {len(graph.edges)} edges; {len(search.live)} of them are in the exported file. Sound "
         "enters on the left and scores leave on the right. A used edge is as thick and as hot as it is slow on this "
         "device."
     )
-    return _section("network", heading, lead, network.network(graph, search.live, search.profile.edges))
+    return section("network", heading, lead, network.network(graph, search.live, search.profile.edges))
 
 
 def _architecture_section(search: Search) -> str:
     heading = "The architecture by its cost"
     if search.graph is None or not search.live or search.adaptive:
         why = "Its edges are chosen anew at every hop." if search.adaptive else None
-        return _section("architecture", heading, "", why and f"<p>{why}</p>")
+        return section("architecture", heading, "", why and f"<p>{why}</p>")
     found = architecture.views(search.graph, search.live, search.profile, search.edge_costs)
-    return _section("architecture", heading, architecture.LEAD, architecture.figures(found))
+    return section("architecture", heading, architecture.LEAD, architecture.figures(found))
 
 
 def _held_out_section(profile: DeviceProfile) -> str:
     found = profile.held_out
     if found.mape is None or found.within_5 is None or found.within_10 is None or found.spearman is None:
-        return _section("held-out", "Predicted against measured", "No network was held out.", None)
+        return section("held-out", "Predicted against measured", "No network was held out.", None)
     lead = (
         f"{found.nets} networks that took no part in fitting the latency model: mean error {show_share(found.mape)}, "
         f"{100 * found.within_5:.0f} % within 5 %, {100 * found.within_10:.0f} % within 10 %, "
         f"rank correlation {found.spearman:.3f}."
     )
-    return _section("held-out", "Predicted against measured", lead, latency.held_out(profile))
+    return section("held-out", "Predicted against measured", lead, latency.held_out(profile))
 
 
 def _milliseconds_section(search: Search) -> str:
@@ -211,7 +192,7 @@ def _milliseconds_section(search: Search) -> str:
         "device rests between hops."
     )
     drawing = latency.milliseconds(search.profile, search.graph, search.live) if search.graph else None
-    return _section("milliseconds", "Where the milliseconds go", lead, drawing)
+    return section("milliseconds", "Where the milliseconds go", lead, drawing)
 
 
 def _training_section(log: Sequence[Facts], search: Search) -> str:
@@ -239,13 +220,16 @@ def _training_section(log: Sequence[Facts], search: Search) -> str:
             "chosen network."
         )
         body += f'<p class="lead">{explained}</p><figure>{heat}</figure>'
-    return _section("training", "How it was trained", lead, body)
+    return section("training", "How it was trained", lead, body)
 
 
 def _confusion_section(search: Search) -> str:
     lead = "Test clips: what was said is a row, what was heard a column; a good listener has a green diagonal."
     names = ("said", "heard")
     if search.sees:
-        lead, names = "Test images: what they show is a row, what they were taken for a column.", ("shown", "taken for")
+        lead, names = (
+            f"Test {header.seen(search.run)}: what they show is a row, what they were taken for a column.",
+            ("shown", "taken for"),
+        )
     drawing = training.confusion(texts(search.run, "labels"), at(search.run, "accuracy", "confusion"), *names)
-    return _section("confusion", "What it confuses", lead, drawing)
+    return section("confusion", "What it confuses", lead, drawing)

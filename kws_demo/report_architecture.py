@@ -46,7 +46,7 @@ def setting_of(graph: Graph, profile: DeviceProfile) -> Setting:
         row = profile.edges.get(edge.name)
         if row is not None:
             sizes.setdefault(edge.target, float(row.activation_bytes or sizes.get(edge.source, 0.0)))
-    joints = frozenset(name for name, row in profile.edges.items() if row.parameters == 0)
+    joints = profile.weightless
     return Setting(graph, sizes, joints, show_bytes)
 
 
@@ -85,7 +85,7 @@ def views(
 
     def own_cost() -> str | None:
         spent = {name: cost for name, cost in (own or {}).items() if name in live}
-        title = f"{show(OWN, sum(spent.values()))} by your table; {_of(graph, live)}"
+        title = f"{show(OWN, sum(spent.values()))} by the table; {_of(graph, live)}"
         return by_cost(setting, live, spent, lambda each: show(OWN, each), title)
 
     def on(workers: int) -> str | None:

@@ -14,16 +14,30 @@ from toolkit.cli import report as tell
 @click.command()
 @click.argument("run", type=FILE)
 @click.option("-o", "output", type=FILE, required=True, help="The HTML page to write.")
-@click.option("--pictures", type=FILE, help="A folder for its drawings of the architecture and of learning: SVG, PNG.")
+@click.option(
+    "--pictures",
+    type=FILE,
+    help="A folder for its drawings (of a search the architecture and learning, of a sweep the fronts): SVG, PNG.",
+)
 @click.option(
     "--space", help="The search space of the run, if it is your own: its Python file, which is never run unnamed."
 )
 @json_option
 def report(run: Path, output: Path, pictures: Path | None, space: str | None, as_json: bool) -> None:
-    """Show what a search did: what was asked and found, candidates, the architecture by its costs, how it learnt."""
-    from kws_demo.report_run import report_run
+    """Show what a search did: what was asked and found, candidates, the architecture by its costs, how it learnt.
 
-    result: dict[str, Any] = report_run(run, output, pictures=pictures, space=space)
+    RUN is the folder of a search, or of a sweep: then the fronts of its strategies, which of them is the best, and all
+    that was found.
+    """
+    from kws_demo.report_run import report_run
+    from kws_demo.report_sweep import report_sweep
+    from kws_demo.sweep import SWEEP_NAME
+
+    result: dict[str, Any]
+    if (run / SWEEP_NAME).exists():
+        result = report_sweep(run, output, pictures=pictures)
+    else:
+        result = report_run(run, output, pictures=pictures, space=space)
     drawn = f" {len(result['pictures'])} pictures in {pictures}." if pictures is not None else ""
     missing = "".join(f"\nNot drawn: {reason}" for reason in result["not_drawn"])
-    tell(as_json, result, f"{output}: the run {run} on one page.{drawn}{missing}")
+    tell(as_json, result, f"{output}: {run} on one page.{drawn}{missing}")

@@ -32,8 +32,9 @@ def verdict(profile: DeviceProfile, run: Facts, statistic: str, sees: bool = Fal
     kind, does, parts = ("keyword listener", "listens for", "clips")
     words = plain(", ".join(filter(is_keyword, texts(run, "labels"))) or "words", 160)
     if sees:
-        kind, does, parts = ("network that sees", "tells apart", "images")
+        kind, does = "network that sees", "tells apart"
         words = plain(", ".join(texts(run, "labels")) or "images", 160)
+        parts = seen(run)
     right = show_share(number(run, "accuracy", "test"))
     noisy = f"<p>{NOISY}</p>" if at(run, "measured", "noisy") is True else ""
     return (
@@ -49,9 +50,10 @@ def tiles(profile: DeviceProfile, run: Facts, sees: bool = False) -> str:
     clips, calls = number(accuracy, "test_clips"), number(measured, "calls")
     name = PurePosixPath(str(at(run, "model", "file") or "not exported")).name
     parts = "images" if sees else "clips"
+    judged = seen(run) if sees else parts
     shown = (
         (
-            f"Accuracy on test {parts}",
+            f"Accuracy on test {judged}",
             show_share(number(accuracy, "test"), number(accuracy, "test_error")),
             "" if clips is None else f"{clips:g} {parts}",
         ),
@@ -76,6 +78,11 @@ def tiles(profile: DeviceProfile, run: Facts, sees: bool = False) -> str:
             "</div>",
         ]
     )
+
+
+def seen(run: Facts) -> str:
+    """What an accuracy of images is a share of."""
+    return "images' pixels" if run.get("task") == "segment" else "images"
 
 
 def _is_kept(run: Facts) -> bool | None:

@@ -111,6 +111,7 @@ text.unused{fill:var(--faint);font-weight:400}
 .heat{shape-rendering:crispEdges;fill:var(--accent)}
 .framed{stroke:var(--line)}
 .cell{fill:var(--paper)}
+.inner{fill:var(--card)}
 .right{fill:var(--good)}
 .wrong{fill:var(--bad)}
 .series-other{fill:var(--muted);stroke:var(--muted)}

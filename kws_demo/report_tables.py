@@ -76,6 +76,7 @@ def about(run: Facts) -> str:
         [
             ("search space", run.get("space")),
             ("strategy", run.get("strategy")),
+            ("made by hand as", run.get("made_by_hand")),
             ("costs are of", run.get("accounting") or ACCOUNTING),
             ("seed", run.get("seed")),
             ("predicted p95", show_ms(number(run, "predicted_ms"))),

@@ -95,7 +95,7 @@ class _Run(Stages):
             front_end_of(network.stem, self.space.name)
         graph = network.graph
         profile.require(graph, threads=settings.threads)
-        own = own_cost(settings.cost, graph)
+        own = own_cost(settings.cost, graph, profile.weightless)
         self.price: Price = price(graph, profile, self.budget, bound=settings.bound, own=own)
         self.price.require_feasible(self.budget)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
@@ -193,16 +193,14 @@ class _Run(Stages):
 
     def measure(self, candidates: list[Candidate]) -> None:
         """Measure the most promising on the target until enough keep the budget; at last the cheapest of all."""
-        for number in range(MOST_MEASURED + self.settings.fine_tuned - 1):
+        for number in range(1, MOST_MEASURED + self.settings.fine_tuned):
             if (chosen := self._next(candidates)) is None:
                 break
-            self._measure(chosen, f"measuring candidate {number + 1}")
-            self._save(candidates)
+            self._measure(candidates, chosen, f"measuring candidate {number}")
         cheapest = self.price.cheapest()
         if not any(candidate.fits for candidate in candidates) and sorted(cheapest) not in (c.kept for c in candidates):
             candidates.append(self._candidate(cheapest))
-            self._measure(candidates[-1], "measuring the cheapest network")
-            self._save(candidates)
+            self._measure(candidates, candidates[-1], "measuring the cheapest network")
 
     def _next(self, candidates: list[Candidate]) -> Candidate | None:
         """The next one to measure, if one more is to be fine-tuned; what the strategy proposes anew joins the others.
@@ -233,10 +231,11 @@ class _Run(Stages):
         known = [candidate.kept for candidate in candidates]
         return self._compare([kept for kept in self.strategy.candidates(CANDIDATES) if sorted(kept) not in known])
 
-    def _measure(self, candidate: Candidate, title: str) -> None:
+    def _measure(self, candidates: list[Candidate], candidate: Candidate, title: str) -> None:
         network = self.network.select(candidate.kept).cpu().eval()
         shape, calls = self.space.shape(self.profile.hop_ms), self.settings.calls
         measure_candidate(candidate, network, shape, self.budget, self.price, self.profile, self.target, calls, title)
+        self._save(candidates)
 
     def fine_tune(self, candidates: list[Candidate]) -> dict[int, SuperNetwork]:
         """Train every candidate that keeps the budget alone; if none does, the one that exceeds it least."""
@@ -284,6 +283,7 @@ class _Run(Stages):
             "predicted_ms": winner.predicted_ms,
             "measured": winner.check,
             "cost": show(self.budget.metric, self.price(winner.kept)),
+            "made_by_hand": self.price.graph.known_as(winner.kept),
             **({} if self.price.of_edges is None else {"edge_costs": dict(self.price.of_edges)}),
             "accounting": ACCOUNTING,
             "accuracy": {

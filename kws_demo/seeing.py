@@ -12,7 +12,8 @@ from torch.nn import functional
 from kws_demo.task import Accuracy, Batch, standard_error
 from kws_demo.train import prefetched
 from toolkit.datasets import ImageData, Images
-from toolkit.image_augment import augmented, normalised
+from toolkit.image_augment import PADDING, augmented, normalised
+from toolkit.images import IGNORED
 from toolkit.supernet import SuperNetwork, recalibrate
 from toolkit.training import predict
 
@@ -28,7 +29,8 @@ class Seeing:
     """
 
     def __init__(self, data: ImageData, seed: int, device: str) -> None:
-        self.labels, self.description = data.labels, {"images": data.description}
+        trained = f"each moved by up to {PADDING} pixels{', half of them mirrored' * data.flip}"
+        self.labels, self.description = data.labels, {"images": data.description, "trained": trained}
         self._data, self._seed, self._device = data, seed, device
         self._pixels, self._labels = (torch.from_numpy(each) for each in (data.train.pixels, data.train.labels))
         self.steps = max(1, len(self._labels) // BATCH)
@@ -60,17 +62,20 @@ class Seeing:
         recalibrate(network, forward_all)
 
     def judge(self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None) -> Accuracy:
-        """See `Task`; of a segmentation, the error is that of the images, whose pixels are much alike."""
+        """See `Task`; of a segmentation, the error is that of the images, whose pixels are much alike.
+
+        Pixels of which the mask knows nothing are not judged.
+        """
         count = len(self.labels)
         confusion, of_each = torch.zeros(count * count, dtype=torch.int64), []
         for logits, labels in predict(network, self._plain(getattr(self._data, part)), kept):
-            given, labels = logits.argmax(1).cpu(), labels.cpu()
-            confusion += torch.bincount((labels * count + given).flatten(), minlength=count * count)
-            of_each.append(
-                (given == labels).double().flatten(1).mean(1) if labels.dim() > 1 else (given == labels) * 1.0
-            )
+            given, labels = (each.cpu().reshape(len(labels), -1) for each in (logits.argmax(1), labels))
+            known = labels != IGNORED
+            confusion += torch.bincount((labels * count + given)[known], minlength=count * count)
+            judged = known.sum(1)
+            of_each.append((((given == labels) & known).sum(1).double() / judged)[judged > 0])
         right = torch.cat(of_each)
-        share = float(right.double().mean())
+        share = float(right.mean())
         spread = float(right.std()) / len(right) ** 0.5 if self._data.task == "segment" and len(right) > 1 else None
         error = standard_error(share, len(right)) if spread is None else spread
         return Accuracy(share, error, None, len(right), confusion.reshape(count, count).numpy())

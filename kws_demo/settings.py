@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Settings:
         threads: refuse a profile made for another thread count.
         fine_tuned: how many candidates that keep the budget are fine-tuned, for an equal share of the time each.
         calls: in the measurement of a candidate.
+        mirror: images may be mirrored in training; those of digits never are.
         warm: file of weights to begin with, as `warm_up` writes it; the strategy's own warm-up is left out.
     """
 
@@ -50,7 +51,7 @@ class Settings:
     penalty: float | None = None
     network_only: bool = False
     discount: float | None = None
-    add: str | None = None
+    add: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     noise: str | None = None
     words: str | None = None
@@ -64,6 +65,7 @@ class Settings:
     threads: int | None = None
     fine_tuned: int = 1
     calls: int = CHECK_CALLS
+    mirror: bool = True
     warm: str | None = None
 
     @property
@@ -80,16 +82,16 @@ def data_of(settings: Settings) -> SpeechData:
     """
     from kws_demo.data import load_data
 
-    paths = {name: None if (value := getattr(settings, name)) is None else Path(value) for name in ("add", "noise")}
     return load_data(
         settings.data,
         seed=settings.seed,
         words=_listed(settings.words),
         language=settings.language,
         spoken=_listed(settings.spoken),
+        add=[Path(folder) for folder in settings.add],
         unknown=[Path(folder) for folder in settings.unknown],
+        noise=None if settings.noise is None else Path(settings.noise),
         clips_per_word=settings.clips_per_word,
-        **paths,
     )
 
 
@@ -114,4 +116,4 @@ def images_of(settings: Settings, space: Space) -> ImageData:
     if (task := space.values.get("task", "classify")) != data.task:
         cure = "take neural-fabric:task=segment" if data.task == "segment" else "leave task=segment out"
         raise MilliwiseError(f"{settings.data} is there to {data.task}, {space.name} to {task}: {cure}")
-    return data
+    return replace(data, flip=data.flip and settings.mirror)

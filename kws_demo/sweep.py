@@ -157,7 +157,7 @@ def _price(point: Point, executor: Executor) -> Price:
     graph = find_space(given.space).build(hop_ms=profile.hop_ms).graph
     profile.require(graph, threads=given.threads)
     budget = Budget.parse(given.budget)
-    found = price(graph, profile, budget, bound=given.bound, own=own_cost(given.cost, graph))
+    found = price(graph, profile, budget, bound=given.bound, own=own_cost(given.cost, graph, profile.weightless))
     found.require_feasible(budget)
     target = parse_target(profile.target if given.on is None else given.on)
     if budget.timed and not executor.alone and not isinstance(target, BundleTarget):

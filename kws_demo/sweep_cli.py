@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from toolkit.profile import DeviceProfile
 
 MOST_SEEDS = 1000
-FORMATS = ("svg", "png")
 
 
 @click.command()
@@ -36,7 +35,19 @@ FORMATS = ("svg", "png")
 @click.option("--budget", "budgets", required=True, help="BUDGET,BUDGET,… of one kind: '2 MFLOPs,4 MFLOPs'.")
 @click.option("--strategy", "strategies", default="bsn", show_default=True, help="NAME,NAME,… as search takes them.")
 @cost_option
-@click.option("--penalty", "penalties", help="λ,λ,… of strategies that take one; found by themselves unless given.")
+@click.option(
+    "--penalty",
+    "penalties",
+    help="λ,λ,…, without a unit, of strategies that take one; found by themselves unless given (of bsn-published 1).",
+)
+@click.option(
+    "--no-mirror",
+    "mirror",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Of images: train with none of them mirrored, for what they show has a left and a right, such as letters.",
+)
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")
 @click.option(
@@ -89,28 +100,31 @@ def sweep(
     JSON: points[], a row each, with the reason where it failed; table[], their means over seeds with intervals;
     strategies[], the best first, with hypervolumes; best; clear; reference; metric; accounting; failed; plots[]; sweep.
     """
-    from kws_demo.drawings.front import draw_fronts
+    from kws_demo.drawings.front import fronts
+    from kws_demo.drawings.picture import write_picture
     from kws_demo.sweep import grid, run_sweep
+    from kws_demo.sweep_row import TABLE_NAME
     from kws_demo.sweep_table import summarise, text
     from toolkit.files import write_json
+    from toolkit.own_cost import named_cost
 
     profiles = _profiles(spaces, profile_files)
     lambdas = [_number(part, "--penalty") for part in _parts(penalties)] if penalties is not None else []
     settings["data"] = _found_anywhere(settings["data"])
-    if settings["cost"] is not None:
+    if settings["cost"] is not None and named_cost(settings["cost"]) is None:
         settings["cost"] = os.path.abspath(settings["cost"])
     points = grid(profiles, _parts(strategies), _parts(budgets), lambdas, _seeds(seeds), **settings)
     executor = _executor(workers, cluster, settings["device"])
     rows = run_sweep(points, output, executor, resume, warm_up_minutes)
     summary = summarise(rows)
     facts = [row.facts() for row in rows]
-    plots = [output / f"front.{kind}" for kind in FORMATS]
-    for path in plots:
-        draw_fronts(summary, facts, path)
+    drawn = fronts(summary, facts)
+    plots = [str(path) for path in (write_picture(output, "front", drawn) if drawn else ())]
     failed = [f"{row.point} failed: {row.failed}" for row in rows if row.failed is not None]
-    result = {"sweep": str(output), **summary, "points": facts, "failed": len(failed), "plots": [*map(str, plots)]}
-    write_json(output / "table.json", result)
-    report(as_json, result, "\n".join([text(summary), *failed, f"plots: {' and '.join(map(str, plots))}"]))
+    result = {"sweep": str(output), **summary, "points": facts, "failed": len(failed), "plots": plots}
+    write_json(output / TABLE_NAME, result)
+    shown = [f"plots: {' and '.join(plots)}"] if plots else []
+    report(as_json, result, "\n".join([text(summary), *failed, *shown]))
     context.exit(1 if failed else 0)
 
 

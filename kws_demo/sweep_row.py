@@ -14,6 +14,8 @@ from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json
 from toolkit.run import FORMAT
 
+TABLE_NAME = "table.json"
+LARGEST = 1e15  # of any figure: beyond it is nonsense
 MEASURED = {"latency_ms": "upper_ms", "makespan_ms": "makespan_upper_ms"}  # what a budget was held against, in run.json
 
 
@@ -87,6 +89,50 @@ def read_row(point: Point, price: Price, folder: Path, failure: str | None = Non
         return replace(row, failed=str(error))
     except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
         return replace(row, failed=f"{folder}/run.json is damaged ({printable(error)[:80]}): remove that folder")
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """All that a finished sweep tells, of its `table.json`.
+
+    Raises:
+        MilliwiseError: it is not finished, or damaged.
+    """
+    path = folder / TABLE_NAME
+    if not os.path.lexists(path):
+        raise MilliwiseError(f"{folder} has no {TABLE_NAME}, so its sweep is not finished: go on with it by --resume")
+    try:
+        rows = [_checked(Row(**facts)) for facts in read_json(path, "table")["points"]]
+    except (KeyError, TypeError, ValueError) as error:
+        reason = printable(error)[:80]
+        raise MilliwiseError(f"{path} is damaged ({reason}): repeat the sweep with --resume") from None
+    if not rows:
+        raise MilliwiseError(f"{path} has no points: repeat the sweep with --resume")
+    return rows
+
+
+def _checked(row: Row) -> Row:
+    """A row that anybody may have written; of a failed one only what is known of such."""
+    texts = [row.point, row.space, row.strategy, row.budget]
+    counts: list[Any] = [row.seed]
+    numbers: list[Any] = [] if row.penalty is None else [row.penalty]
+    shares: list[Any] = []
+    if row.failed is None:
+        counts += [row.clips, row.labels]
+        numbers += [row.cost, row.seconds, row.validation_error, row.test_error]
+        shares = [row.validation, row.test]
+    else:
+        texts.append(row.failed)
+        row = Row(row.point, row.space, row.strategy, row.budget, row.penalty, row.seed, failed=row.failed)
+    for values, kind in ((texts, str), (counts, int), (numbers + shares, int | float)):
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise TypeError(f"{value!r} of {row.point!r}")
+    for value, most in (*((value, LARGEST) for value in counts + numbers), *((value, 1) for value in shares)):
+        if not 0 <= value <= most:
+            raise ValueError(f"{value!r} of {row.point!r}")
+    if row.labels == 0:
+        raise ValueError(f"no labels of {row.point!r}")
+    return row
 
 
 def _told(run: dict[str, Any], price: Price) -> dict[str, Any]:

@@ -119,11 +119,12 @@ def _kind(rows: Sequence[Row]) -> str | None:
 
 
 def _compared(rows: Sequence[Row], reference: dict[str, float]) -> list[dict[str, Any]]:
-    """Every strategy, best first, over the seeds of which nothing failed: all have the same points and reference.
+    """Every strategy, best first, over the seeds of which nothing failed or was free: all have the same points.
 
     As in the thesis of BSN the front is chosen by validation, from all spaces, budgets and λ, and tested then.
     """
-    whole = sorted({row.seed for row in rows} - {row.seed for row in rows if row.failed is not None})
+    odd = {row.seed for row in rows if row.failed is not None or row.cost == 0}  # 0 has no halvings
+    whole = sorted({row.seed for row in rows} - odd)
     found = []
     for name in dict.fromkeys(row.strategy for row in rows):
         of_seeds = [[row for row in rows if (row.strategy, row.seed) == (name, seed)] for seed in whole]
@@ -148,21 +149,56 @@ def _is_clear(best: dict[str, Any], others: Sequence[dict[str, Any]]) -> bool:
 
 def text(summary: dict[str, Any]) -> str:
     """The same for people."""
+    return "\n".join([*_aligned(lines(summary)), *_told(summary)])
+
+
+def lines(summary: dict[str, Any]) -> list[list[str]]:
+    """The table, a text for every cell; what its columns are comes first."""
     metric, penalties = summary["metric"], any(row["penalty"] is not None for row in summary["table"])
     head = ["strategy", "budget", *(["λ"] if penalties else []), "cost", "validation %", "test %", "seconds", "seeds"]
-    lines: list[list[str]] = []
+    told = [["space", *head]]
     for row in summary["table"]:
-        penalty = "found" if row["penalty"] is None else f"{row['penalty']:g}"
-        named = [row["strategy"], row["budget"], *([penalty] if penalties else [])]
+        penalty = "-" if row["penalty"] is None else f"{row['penalty']:g}"
+        named = [row["space"], row["strategy"], row["budget"], *([penalty] if penalties else [])]
         seeds = f"{row['seeds']}" + (f", {row['failed']} failed" if row["failed"] else "")
         if row["cost"] is None:
-            lines.append([row["space"], *named, "-", "-", "-", "-", seeds])
+            told.append([*named, "-", "-", "-", "-", seeds])
             continue
         shares = [_share(row, "validation"), _share(row, "test")]
         seeds += f", {row['seeds'] - row['kept']} over the budget" if row["kept"] < row["seeds"] else ""
-        cost = show(metric, row["cost"])
-        lines.append([row["space"], *named, cost, *shares, f"{row['seconds']:.0f}", seeds])
-    return "\n".join([*_aligned([["space", *head], *lines]), *_verdict(summary)])
+        told.append([*named, show(metric, row["cost"]), *shares, f"{row['seconds']:.0f}", seeds])
+    return told
+
+
+def volumes(summary: dict[str, Any]) -> list[list[str]]:
+    """Every strategy, the best first: its hypervolume with the interval, and what a seed took."""
+    told = []
+    for each in summary["strategies"]:
+        if each["hypervolume"] is None:
+            told.append([each["name"], "unknown, for of every seed a point failed, or costs nothing"])
+            continue
+        interval = f" ({each['low']:.4f} to {each['high']:.4f})" if each["low"] is not None else " (one seed)"
+        told.append([each["name"], f"{each['hypervolume']:.4f}{interval}, {each['seconds']:.0f} s a seed"])
+    return told
+
+
+def about(summary: dict[str, Any]) -> tuple[str, str]:
+    """What intervals and costs are of, and what the hypervolume is."""
+    kinds = sorted({row["interval"] for row in summary["table"] if row["interval"]})
+    reference = summary["reference"]
+    against = f"{show(summary['metric'], reference['cost'])} and {100 * reference['accuracy']:.3g} %"
+    return (
+        f"95 % intervals, {'; '.join(kinds)}; costs are billed on {summary['accounting']}",
+        f"hypervolume (accuracy × halvings of cost, against {against})",
+    )
+
+
+def verdict(summary: dict[str, Any]) -> str | None:
+    """Which strategy is the best, and whether that is sure; None where there is nothing to choose."""
+    if not summary["best"] or len(summary["strategies"]) < 2:
+        return None
+    unsure = "" if summary["clear"] else ", though intervals do not tell them apart: more seeds would"
+    return f"best: {summary['best']}{unsure}"
 
 
 def _share(row: dict[str, Any], name: str) -> str:
@@ -170,30 +206,17 @@ def _share(row: dict[str, Any], name: str) -> str:
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
 
 
-def _verdict(summary: dict[str, Any]) -> list[str]:
-    kinds = sorted({row["interval"] for row in summary["table"] if row["interval"]})
-    reference = summary["reference"]
-    against = f"{show(summary['metric'], reference['cost'])} and {100 * reference['accuracy']:.3g} %"
-    billed = f"costs are billed on {summary['accounting']}"
-    lines = [
-        f"95 % intervals, {'; '.join(kinds)}; {billed}",
-        f"hypervolume (accuracy × halvings of cost, against {against}):",
-    ]
-    for each in summary["strategies"]:
-        if each["hypervolume"] is None:
-            lines.append(f"  {each['name']}: unknown, for of every seed a point failed")
-            continue
-        interval = f" ({each['low']:.4f} to {each['high']:.4f})" if each["low"] is not None else " (one seed)"
-        lines.append(f"  {each['name']}: {each['hypervolume']:.4f}{interval}, {each['seconds']:.0f} s a seed")
-    if summary["best"] and len(summary["strategies"]) > 1:
-        unsure = "" if summary["clear"] else ", though intervals do not tell them apart: more seeds would"
-        lines.append(f"best: {summary['best']}{unsure}")
-    return lines
+def _told(summary: dict[str, Any]) -> list[str]:
+    """What stands below the table."""
+    intervals, volume = about(summary)
+    best = verdict(summary)
+    named = [f"  {name}: {value}" for name, value in volumes(summary)]
+    return [intervals, f"{volume}:", *named, *([best] if best else [])]
 
 
 def _t_quantile(confidence: float, freedom: int) -> float:

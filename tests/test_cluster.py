@@ -80,6 +80,55 @@ def test_a_node_dies_and_nothing_is_lost(
     assert told.out == "" and "sweep: 3 of 3 points" in told.err and "Traceback" not in told.err
 
 
+class Task:
+    """What Ray knows a piece of work by."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+
+
+class FakeRay:
+    """Instead of Ray: tasks end one after the other, the first two looks find none that did."""
+
+    def __init__(self, cores: int) -> None:
+        self.looks, self.most, self.cores = 0, 0, cores
+
+    def remote(self, _work: Any) -> FakeRay:
+        return self
+
+    def options(self, **_given: Any) -> Any:
+        return type("Work", (), {"remote": Task})
+
+    def wait(self, tasks: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        self.looks, self.most = self.looks + 1, max(self.most, len(tasks))
+        return ([], tasks) if self.looks < 3 else (tasks[:num_returns], tasks[num_returns:])
+
+    def nodes(self) -> list[Any]:
+        return [{"Alive": True, "Resources": {"CPU": self.cores}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+
+    def get(self, task: Task) -> str:
+        return f"{task.point.name} failed"
+
+    def shutdown(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("workers", "cores", "said"), [(2, 1, 0), (None, 1, 0), (2, 0, 1)])
+def test_no_more_workers_than_asked_and_a_word_if_none_is_left(
+    workers: int | None, cores: int, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    fake = FakeRay(cores)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    for name, found in (("_require_ray", None), ("_require_answer", None), ("_join", None), ("_cores_each", 1)):
+        monkeypatch.setattr(cluster, name, lambda *_given, found=found: found)
+    monkeypatch.setattr(cluster, "_probed", lambda _address: {})
+    points = [Point(Settings("a", f"{size} FLOPs", "x"), sweeping.profile()) for size in range(1, 6)]
+    told = list(Cluster("box:1", workers).run(points, tmp_path))
+    assert sorted(point.name for point, _failure in told) == sorted(point.name for point in points)
+    assert fake.most == (workers or 5)
+    assert capfd.readouterr().err.count("no node of box:1 has 1 cores any more: waiting for one") == said
+
+
 def refusal(address: str) -> str:
     with pytest.raises(MilliwiseError) as found:
         Cluster(address)

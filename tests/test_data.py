@@ -154,14 +154,22 @@ def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> Non
 
 def test_own_recordings_are_trained_and_weigh_a_tenth(folder: Path, tmp_path: Path) -> None:
     record(tmp_path / "own" / "ja", 1, takes=1, prefix="me")
-    data = load_data(str(folder), add=tmp_path / "own")
+    data = load_data(str(folder), add=[tmp_path / "own"])
     check_sound(data)
     assert data.train.speaker.count("added/me0") == 3 and per_label(data, data.train)["ja"] == 35
     record(tmp_path / "own" / "JA", 1, takes=1, prefix="also")
-    assert "added/also0" in load_data(str(folder), add=tmp_path / "own").train.speaker
+    assert "added/also0" in load_data(str(folder), add=[tmp_path / "own"]).train.speaker
     record(tmp_path / "own" / "kanske", 1)
     with pytest.raises(MilliwiseError, match="'kanske' that is no keyword"):
-        load_data(str(folder), add=tmp_path / "own")
+        load_data(str(folder), add=[tmp_path / "own"])
+
+
+def test_several_folders_are_added_and_each_weighs_as_much(folder: Path, tmp_path: Path) -> None:
+    record(tmp_path / "own" / "ja", 1, takes=1, prefix="me")
+    record(tmp_path / "voices" / "ja", 30, takes=1, prefix="robot")
+    data = load_data(str(folder), add=[tmp_path / "own", tmp_path / "voices"])
+    assert data.train.speaker.count("added/me0") == 3 and data.train.speaker.count("added/robot0") == 1
+    assert sum(speaker.startswith("added/robot") for speaker in data.train.speaker) == 30
 
 
 def test_who_is_trained_by_own_recordings_is_tested_nowhere(folder: Path, tmp_path: Path) -> None:
@@ -169,16 +177,16 @@ def test_who_is_trained_by_own_recordings_is_tested_nowhere(folder: Path, tmp_pa
     for word in ("ja", "nej"):
         record(tmp_path / "own" / word, 20, takes=1)  # s0 to s19, as in the data
     with pytest.raises(MilliwiseError, match="no recording left for validation"):
-        load_data(str(folder), add=tmp_path / "own")
+        load_data(str(folder), add=[tmp_path / "own"])
     for path in (tmp_path / "own").glob("*/*"):
         if path.name.split("_")[0] not in tested.test.speaker:
             path.unlink()
-    data = load_data(str(folder), add=tmp_path / "own")
+    data = load_data(str(folder), add=[tmp_path / "own"])
     check_sound(data)
     taught = {speaker.removeprefix("added/") for speaker in data.train.speaker if speaker.startswith("added/")}
     assert taught and not taught & {*data.validation.speaker, *data.test.speaker}
     with pytest.raises(MilliwiseError, match="is in the data already"):
-        load_data(str(folder), add=folder)
+        load_data(str(folder), add=[folder])
 
 
 def test_who_is_held_out_by_name_cannot_be_added(tones: None, tmp_path: Path) -> None:
@@ -187,10 +195,10 @@ def test_who_is_held_out_by_name_cannot_be_added(tones: None, tmp_path: Path) ->
         record(tmp_path / "data" / "val" / word, 3, prefix="t")
     record(tmp_path / "own" / "ja", 1, prefix="t")
     with pytest.raises(MilliwiseError, match=r"'t0' of .* would be trained, and is held out"):
-        load_data(str(tmp_path / "data"), add=tmp_path / "own")
+        load_data(str(tmp_path / "data"), add=[tmp_path / "own"])
     record(tmp_path / "more" / "train" / "ja", 1, prefix="me")
     record(tmp_path / "more" / "val" / "ja", 1, prefix="held")
-    data = load_data(str(tmp_path / "data"), add=tmp_path / "more")
+    data = load_data(str(tmp_path / "data"), add=[tmp_path / "more"])
     assert "added/me0" in data.train.speaker and "added/held0" not in data.train.speaker
 
 
@@ -226,13 +234,13 @@ def test_a_language_without_the_words_is_refused(folder: Path, options: dict[str
 def test_own_unknown_recordings_come_first(folder: Path, tmp_path: Path) -> None:
     record(tmp_path / "other" / "kanske", 200, prefix="u")
     record(tmp_path / "own" / "_unknown_", 5, takes=1, prefix="mine")
-    data = load_data(str(folder), unknown=[tmp_path / "other"], add=tmp_path / "own")
+    data = load_data(str(folder), unknown=[tmp_path / "other"], add=[tmp_path / "own"])
     check_sound(data)
     assert sum(speaker.startswith("added/mine") for speaker in data.train.speaker) == 5
     assert per_label(data, data.train)["_unknown_"] == FEWEST
     record(tmp_path / "many" / "_unknown_", 200, takes=1, prefix="mine")
     for unknown, own in (([tmp_path / "other"], 0.45), ([], 0.9)):
-        data = load_data(str(folder), unknown=unknown, add=tmp_path / "many")
+        data = load_data(str(folder), unknown=unknown, add=[tmp_path / "many"])
         assert sum(speaker.startswith("added/mine") for speaker in data.train.speaker) == own * FEWEST
 
 

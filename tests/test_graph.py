@@ -182,3 +182,10 @@ def test_the_digest_tells_graphs_apart() -> None:
         Graph((*toy.EDGES[:-1], Edge("mix", "mel", "out")), "mel", "out"),
     ]
     assert len({toy.GRAPH.digest(), *(graph.digest() for graph in others)}) == 4
+
+
+def test_what_is_made_by_hand_is_known_again() -> None:
+    graph, kept = toy.GRAPH, toy.BY_HAND
+    assert graph.known_as(kept) == "plain" and graph.known_as(graph.full) is None and graph.known_as([]) is None
+    dead = [name for name in sorted(graph.full - kept) if graph.live(kept | {name}) == kept]
+    assert all(graph.known_as(kept | {name}) == "plain" for name in dead)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from toolkit.image_augment import augmented, normalised
+from toolkit.images import IGNORED
 
 IMAGES = torch.randint(0, 256, (64, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(64)
@@ -56,8 +57,10 @@ def test_an_augmented_image_is_one_of_its_crops_and_all_kinds_occur() -> None:
 def test_a_mask_moves_with_its_image() -> None:
     masks = IMAGES[..., 0].long()  # the mask is the red channel: so it has to stay
     images, moved = augmented(IMAGES, masks, seeded(), flip=True)
-    assert moved.dtype == torch.int64 and (moved.numpy() == as_bytes(images)[..., 0]).all()
-    assert not torch.equal(moved, masks)
+    red, known = as_bytes(images)[..., 0], moved.numpy() != IGNORED
+    assert moved.dtype == torch.int64 and (moved.numpy()[known] == red[known]).all()
+    assert (red[~known] == 0).all() and not known.all(), "black comes in, of which nothing is known"
+    assert known.sum((1, 2)).min() >= 16 and known.all((1, 2)).any(), "4 of 8 pixels each way at most"
 
 
 def test_the_generator_decides() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from toolkit.datasets import load_images
 from toolkit.errors import MilliwiseError
 from toolkit.image_sources.png import read_image, read_mask
+from toolkit.images import IGNORED
 
 
 def write_masks(folder: Path, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -37,9 +38,19 @@ def test_masks_stay_with_their_images(tmp_path: Path) -> None:
     for part, count in ((data.train, 8), (data.validation, 1), (data.test, 1)):
         assert part.pixels.shape == (count, 8, 8, 3) and part.labels.dtype == np.int64
         inside = part.pixels[:, 1:7, 1:7]
-        assert (part.labels[:, 1:7, 1:7] == inside[..., 0] // 86).all() and part.labels[:, 0].sum() == 0
+        assert (part.labels[:, 1:7, 1:7] == inside[..., 0] // 86).all() and (part.labels[:, 0] == IGNORED).all()
         seen |= {image.tobytes() for image in inside}
     assert seen == {image.tobytes() for image in pixels}
+
+
+def test_nobody_knows_what_is_where_a_mask_is_255(tmp_path: Path) -> None:
+    _, masks = write_masks(tmp_path)
+    masks[0, 2:4] = 255
+    Image.fromarray(masks[0]).save(tmp_path / "masks" / "0.png")
+    data = load_images(str(tmp_path), size=8, seed=0)
+    assert data.labels == ("0", "1", "2")
+    unknown = [(part.labels[:, 1:7, 1:7] == IGNORED).sum() for part in (data.train, data.validation, data.test)]
+    assert sum(unknown) == 12
 
 
 def test_kinds_of_png_that_are_converted(tmp_path: Path) -> None:
@@ -142,7 +153,12 @@ def shrink_mask(folder: Path) -> None:
 
 
 def unknown_class(folder: Path) -> None:
-    Image.new("L", (6, 6), 255).save(folder / "masks" / "4.png")
+    Image.new("L", (6, 6), 254).save(folder / "masks" / "4.png")
+
+
+def nothing_known(folder: Path) -> None:
+    for path in (folder / "masks").iterdir():
+        Image.new("L", (6, 6), 255).save(path)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +167,8 @@ def unknown_class(folder: Path) -> None:
         (rename_mask, r"images/3\.png has no fellow in masks"),
         (remove_images, "has masks and no folder images"),
         (shrink_mask, r"masks/4\.png is 6 x 5, but the first image is 6 x 6"),
-        (unknown_class, "masks has 4 classes with labels from 0 to 255"),
+        (unknown_class, "masks has 4 classes with labels from 0 to 254"),
+        (nothing_known, "masks knows no class anywhere: number them from 0"),
     ],
 )
 def test_masks_that_do_not_go_with_images(tmp_path: Path, damage: Callable[[Path], None], said: str) -> None:

@@ -16,8 +16,10 @@ from PIL import Image
 
 from kws_demo import search as search_module
 from kws_demo.seeing import Seeing
+from kws_demo.settings import Settings, images_of
 from toolkit.cli import main
 from toolkit.datasets import ImageData, Images
+from toolkit.images import IGNORED
 from toolkit.spaces import find_space
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
@@ -177,3 +179,15 @@ def test_pixels_are_judged_image_by_image() -> None:
     assert found.share == pytest.approx(shares.mean()) and found.clips == 20
     assert found.error == pytest.approx(shares.std(ddof=1) / 20**0.5)
     assert found.confusion.sum() == 20 * 64
+    data.test.labels[:, :4] = IGNORED
+    data.test.labels[7] = IGNORED
+    found = Seeing(data, 0, "cpu").judge(network, "test")
+    shares = np.delete((data.test.labels[:, 4:] == 1).mean((1, 2)), 7)
+    assert found.share == pytest.approx(shares.mean()) and found.clips == 19 and found.confusion.sum() == 19 * 32
+
+
+def test_images_that_have_a_left_and_a_right_are_not_mirrored(pictures: Path) -> None:
+    for mirror in (True, False):
+        data = images_of(Settings(CLASSIFY, "", str(pictures), mirror=mirror), find_space(CLASSIFY))
+        assert data.flip is mirror
+        assert ("half of them mirrored" in Seeing(data, 0, "cpu").description["trained"]) is mirror

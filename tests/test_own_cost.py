@@ -73,7 +73,7 @@ def test_a_search_keeps_it(cost: str, made: Path) -> None:
     assert report.exit_code == 0, report.output
     page = (made / "report.html").read_text()
     assert ("By the cost it was limited in" in page) is (cost == "table.json")
-    assert (f"{len(result['live_edges'])} cost by your table" in page) is (cost == "table.json")
+    assert (f"{len(result['live_edges'])} cost by the table" in page) is (cost == "table.json")
 
 
 def test_a_sweep_takes_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +145,26 @@ def test_a_function_is_asked_once_for_a_network(tmp_path: Path) -> None:
     found = own_cost(f"{tmp_path}/mine.py:cost", toy.GRAPH)
     assert found is not None
     assert [found(toy.GRAPH.full), found(found.cheapest()), found(toy.GRAPH.full)][::2] == [1, 1]
+
+
+def test_published_kinds_of_tables_have_names(made: Path) -> None:
+    """At random, of every edge but a free one; and of a server behind one dear link, which cannot be gone round."""
+    free = {edge.name for edge in GRAPH.edges if edge.name.startswith("relu")}
+    chance, again, other = (own_cost(f"random:{seed}", GRAPH, free) for seed in (3, 3, 4))
+    assert chance is not None and again is not None and other is not None
+    assert chance.of_edges == again.of_edges != other.of_edges
+    assert {name for name, cost in (chance.of_edges or {}).items() if cost == 0} == free
+    cloud = own_cost("cloud:1", GRAPH, free)
+    assert cloud is not None and 100 <= cloud(cloud.cheapest()) < 200, "one link"
+    result = told(milliwise("feasible", made, "--cost", "cloud:1", "--json"))
+    assert result["min_cost"] == pytest.approx(cloud(cloud.cheapest())) and result["feasible"]
+    data = ("--data", made / "colours.npz", "--minutes", "0.05", "--seeds", "1", "-o", made / "swept", "--json")
+    swept = told(milliwise("sweep", made, "--budget", "150 cost", "--cost", "cloud:1", *data))
+    (point,) = swept["points"]
+    assert point["budget_kept"] and json.loads((made / "swept" / point["point"] / "run.json").read_text())["edge_costs"]
+
+
+@pytest.mark.parametrize("given", ["random:", "cloud:x", "cloud:-1", "random:1.5", "cloud:" + "9" * 5000, "random:²"])
+def test_a_kind_without_its_number_is_refused(given: str) -> None:
+    with pytest.raises(MilliwiseError, match="has no number behind"):
+        own_cost(given, GRAPH)

@@ -29,6 +29,9 @@ def constant(_architecture: Architecture) -> float:
     return 1.0
 
 
+SAMPLED = "bsn-published-sampled"  # takes no cost that is of whole networks, such as milliseconds
+
+
 def drive(
     strategy: Strategy, rounds: range, total: int, loss: Callable[[Architecture], float] = constant
 ) -> list[list[Proposal]]:
@@ -41,7 +44,7 @@ def drive(
     return asked
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {SAMPLED}))
 class TestContract:
     """What the training loop and the search rely on, whatever the strategy."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
+from markup import drawing, of_class
 
-from kws_demo.drawings.front import draw_fronts
+from kws_demo.drawings.front import fronts
+from kws_demo.drawings.picture import to_png
 from kws_demo.sweep_row import Row
 from kws_demo.sweep_table import seeds_interval, summarise, text
 
@@ -98,12 +99,35 @@ def test_the_text_has_a_line_for_each_place_of_the_grid() -> None:
     assert "7 MFLOPs" in line and "75.0 (75.0 to 75.0)" in line and line.endswith("2, 1 over the budget")
 
 
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_any_sweep_can_be_drawn(tmp_path: Path, kind: str) -> None:
+def test_any_sweep_can_be_drawn() -> None:
     name = "$x^2 <b>" + "y" * 300
     rows = [row(name, "8 kparams", seed, 7000, 0.8, 0.7 + 0.1 * seed, space=f"s{seed}") for seed in (0, 1)]
-    for number, some in enumerate((rows, rows[:1], [Row("a1", "fabric", "a", "8 FLOPs", None, 1, failed="x")])):
-        path = tmp_path / f"{number}.{kind}"
-        draw_fronts(summarise(some), [each.facts() for each in some], path)
-        content = path.read_bytes()
-        assert content.startswith(b"\x89PNG") or (b"</svg>" in content and b"<b>" not in content)
+    for some in (rows, rows[:1], [row("a", "8 FLOPs", 0, 0.0, 0.0, 0.0)]):
+        markup = fronts(summarise(some), [each.facts() for each in some])
+        assert drawing(markup).tag == "svg" and to_png(str(markup)).startswith(b"\x89PNG")
+    failed = [Row("a1", "fabric", "a", "8 FLOPs", None, 1, failed="x")]
+    assert fronts(summarise(failed), [each.facts() for each in failed]) is None
+
+
+def test_what_costs_nothing_has_no_halvings() -> None:
+    rows = [row("a", "8 cost", 0, 0.0, 0.5, 0.5), row("a", "8 cost", 1, 4.0, 0.5, 0.5)]
+    (found,) = summarise(rows)["strategies"]
+    assert found["seeds"] == 1 and found["hypervolume"] == pytest.approx(0.4 * 2)
+    summary = summarise(rows[:1])
+    assert summary["best"] is None and "unknown, for of every seed a point failed, or costs nothing" in text(summary)
+
+
+def test_marks_stand_where_their_figures_say() -> None:
+    """Costs of 1, 10 and 100 are as far apart from each other; what is off the front is hollow, and no line's end."""
+    right = {1: 0.5, 10: 0.9, 100: 0.7}
+    rows = [row("a", f"{cost} FLOPs", seed, cost, right[cost], right[cost]) for cost in right for seed in (0, 1)]
+    found = drawing(fronts(summarise(rows), [each.facts() for each in rows]))
+    marks = [each for each in of_class(found, "series0") if each.tag == "circle" and each.get("r") == "5"]
+    places = [(float(each.get("cx", "")), float(each.get("cy", ""))) for each in marks if len(each)]
+    (one, ten, hundred) = sorted(places)
+    assert ten[0] - one[0] == pytest.approx(hundred[0] - ten[0], abs=0.2)
+    assert (one[1] - hundred[1]) == pytest.approx(hundred[1] - ten[1], abs=0.2), "0.5, 0.7 and 0.9"
+    (hollow,) = of_class(found, "inner")
+    assert (float(hollow.get("cx", "")), float(hollow.get("cy", ""))) == hundred
+    (line,) = (each for each in of_class(found, "score") if each.tag == "path")
+    assert line.get("d") == f"M{one[0]:g} {one[1]:g}L{ten[0]:g} {ten[1]:g}"

@@ -56,7 +56,7 @@ def run(network: SuperNetwork, **options: Any) -> list[dict[str, Any]]:
     return rows
 
 
-NAMES = [None, *sorted(STRATEGIES)]
+NAMES = [None, *sorted(STRATEGIES.keys() - {"bsn-published-sampled"})]  # which takes no milliseconds
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -50,8 +50,9 @@ FILE = FilePath(path_type=Path)
 cost_option = click.option(
     "--cost",
     type=FilePath(path_type=str),
-    help="For a budget such as '12 cost': table.json, a number for every edge, or my_cost.py:function, which is run on "
-    "the names of the live edges.",
+    help="For a budget such as '12 cost': table.json, a number for every edge; random:SEED, 0 to 1 for every edge that "
+    "has weights; cloud:DEPTH, a cheap server from that depth on, behind a dear link; or my_cost.py:function, which is "
+    "run on the names of the live edges.",
 )
 
 

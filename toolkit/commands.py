@@ -73,7 +73,7 @@ def feasible(
     limit.require_fixed()
     profile = DeviceProfile.load(profile_file)
     graph = find_space(space).build(hop_ms=profile.hop_ms).graph
-    priced = price(graph, profile, limit, bound=bound, own=own_cost(cost, graph))
+    priced = price(graph, profile, limit, bound=bound, own=own_cost(cost, graph, profile.weightless))
     least, median, most = priced.spread_of_space()
     unit = "ms" if limit.metric == "latency_ms" else limit.metric
     fits = least <= limit.limit

@@ -13,7 +13,7 @@ from toolkit.image_sources.download import PUBLISHED, downloaded
 from toolkit.image_sources.folders import IMAGES, MASKS, has_folders, is_segmentation, read_classes, read_segmentation
 from toolkit.image_sources.idx import find_idx, read_idx_folder
 from toolkit.image_sources.npz import read_npz
-from toolkit.images import Collection, Images, reading, require_bytes
+from toolkit.images import IGNORED, Collection, Images, reading, require_bytes
 
 KNOWN = (
     f"a folder with train-images-idx3-ubyte, with data_batch_1.bin or train.bin of CIFAR, with a folder of PNGs a "
@@ -48,7 +48,7 @@ def load_images(
 
     Args:
         source: a path, or the name of a published set (a folder of such a name is `./mnist`).
-        size: height and width that come out; smaller images are centred on black (masks on class 0).
+        size: height and width that come out; smaller images are centred on black (of which masks know nothing).
         seed: of the split, and of the choice of `most`.
         validation_share: of what is for training, a fraction. As much is split off for testing if the source has no
             test part. Classes keep their proportions.
@@ -150,7 +150,7 @@ def _taken(images: Images, chosen: np.ndarray) -> Images:
 
 
 def _sized(images: Images, size: int, source: str) -> Images:
-    """The images with 3 channels, in the middle of a black [size, size]; masks in the middle of class 0.
+    """The images with 3 channels, in the middle of a black [size, size]; around their masks nothing is known.
 
     Raises:
         MilliwiseError: they are larger, not square, or too many.
@@ -165,5 +165,6 @@ def _sized(images: Images, size: int, source: str) -> Images:
     before = (size - height) // 2
     around = (before, size - height - before)
     pixels = np.pad(np.broadcast_to(images.pixels, (count, height, width, 3)), ((0, 0), around, around, (0, 0)))
-    labels = np.pad(images.labels, ((0, 0), around, around)) if images.labels.ndim == 3 else images.labels
-    return Images(pixels, labels)
+    if images.labels.ndim < 3:
+        return Images(pixels, images.labels)
+    return Images(pixels, np.pad(images.labels, ((0, 0), around, around), constant_values=IGNORED))

@@ -93,6 +93,11 @@ class Graph:
         sources = dict.fromkeys(edge.source for edge in self.ordered)
         return tuple(dict.fromkeys((*sources, *(edge.target for edge in self.edges))))
 
+    def known_as(self, kept: Iterable[str]) -> str | None:
+        """What people call a network that they build by hand, if it is one of those."""
+        known = {self.live(edges): name for name, edges in self.made_by_hand.items()}
+        return known.get(self.live(kept))
+
     def live(self, kept: Iterable[str]) -> Architecture:
         """The kept edges that lie on a path of kept edges from source to sink (empty when there is none).
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from toolkit.images import IGNORED
+
 PADDING = 4  # pixels on every side
 
 
@@ -15,7 +17,9 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator, *, flip: bool) -> tuple[Tensor, Tensor]:
-    """Images moved by up to 4 pixels each way (black, or class 0 of a mask, comes in) and, if `flip`, half mirrored.
+    """Images moved by up to 4 pixels each way and, if `flip`, half mirrored.
+
+    Black comes in, of which no mask knows the class.
 
     Args:
         pixels: uint8 [batch, height, width, 3].
@@ -35,5 +39,5 @@ def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator, *, fli
     which = torch.arange(batch, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]
     around = (PADDING, PADDING, PADDING, PADDING)
     if labels.dim() == 3:
-        labels = functional.pad(labels, around)[which]
+        labels = functional.pad(labels, around, value=IGNORED)[which]
     return normalised(functional.pad(pixels, (0, 0, *around))[which]), labels

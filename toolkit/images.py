@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit.errors import MilliwiseError, printable
 
+IGNORED = -100  # label of a pixel that is neither learnt nor judged; torch leaves it out of the loss
 MAX_BYTES = 4 * 2**30  # of one array of images; a header that claims more is not believed
 
 
@@ -21,7 +22,7 @@ class Images:
 
     Attributes:
         pixels: uint8 [count, height, width, channels], of 1 or 3 channels.
-        labels: int64 [count]; of a segmentation [count, height, width].
+        labels: int64 [count]; of a segmentation [count, height, width], in which some may be `IGNORED`.
     """
 
     pixels: np.ndarray
@@ -80,7 +81,7 @@ def require_bytes(count: int, where: Path | str) -> None:
 
 
 def paired(pixels: np.ndarray, labels: np.ndarray, classes: int, where: Path) -> Images:
-    """Images whose labels (of any whole type) are as many, and numbers under `classes`.
+    """Images whose labels (of any whole type) are as many, and numbers under `classes`; in masks, or `IGNORED`.
 
     Raises:
         MilliwiseError: they are not, or there are none.
@@ -90,7 +91,8 @@ def paired(pixels: np.ndarray, labels: np.ndarray, classes: int, where: Path) ->
             f"{printable(where)} goes with {len(pixels)} images and has {len(labels)} labels: give every image "
             f"one label"
         )
-    for wrong in (labels.min(), labels.max()):
+    known = labels[labels != IGNORED] if labels.ndim == 3 else labels
+    for wrong in (known.min(), known.max()):
         if not 0 <= wrong < classes:
             raise MilliwiseError(
                 f"{printable(where)} has the label {wrong}, which is none of its {classes} classes: number them 0 to "

@@ -172,6 +172,11 @@ class DeviceProfile:
     memory: MemoryModel | None = None
     parallel: ParallelModel | None = None
 
+    @property
+    def weightless(self) -> frozenset[str]:
+        """The edges without weights, such as the ReLU of a sum."""
+        return frozenset(name for name, row in self.edges.items() if row.parameters == 0)
+
     def table_ms(self, graph: Graph, live: Iterable[str], *, front_end: bool = True, bound: bool = False) -> float:
         """Predicted ms of a network of live edges by the table's clock.
 

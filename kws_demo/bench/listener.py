@@ -174,7 +174,7 @@ def _settings(kind: str, recordings: Path, folder: Path, seed: int) -> Settings:
         return Settings(SPACE, BUDGET, str(recordings / "keywords_ar"), words=",".join(CORE), noise=noise)
     if kind == "real":
         return Settings(SPACE, BUDGET, str(recordings / "keywords_en"), unknown=[unknown], noise=noise)
-    add = str(_few(recordings / "keywords_en" / "train", folder / "own", seed)) if kind == "added" else None
+    add = [str(_few(recordings / "keywords_en" / "train", folder / "own", seed))] if kind == "added" else []
     return Settings(SPACE, BUDGET, f"synth:{','.join(WORDS)}", add=add, unknown=[unknown], noise=noise)
 
 

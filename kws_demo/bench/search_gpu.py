@@ -49,11 +49,11 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def judged_gpu(found: Sequence[Row] | None) -> Iterator[Row]:
-    """All rows, without figures where nothing was found."""
+def judged_gpu(found: Sequence[Row] | None, why: str) -> Iterator[Row]:
+    """All rows; without figures where nothing was found, and `why`."""
     name = f"minutes of searching {SPACE} on a GPU within the costs of the thesis"
     if found is None:
-        yield row(name, f"<= {LIMIT_MINUTES:g}", None, None, reason="torch sees no CUDA device here")
+        yield row(name, f"<= {LIMIT_MINUTES:g}", None, None, reason=why)
         return
     minutes, told = sum(each["seconds"] for each in found) / 60, f"{len(found)} searches"
     yield row(name, f"<= {LIMIT_MINUTES:g}", minutes, lambda value: value <= LIMIT_MINUTES, reason=told)

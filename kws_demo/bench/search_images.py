@@ -27,7 +27,6 @@ from toolkit.spaces import find_space
 SPACE = "resnet-fabric:blocks=2,width=8"
 MINUTES = 1.5
 SEVERAL = 2  # candidates to fine-tune, where it is asked whether the better one was chosen
-TIMED_BUDGETS = 3
 # Drawings of `milliwise report` that show an architecture by its cost, with the unit of a budget of that (thesis,
 # figures 3.6 to 3.10).
 COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
@@ -80,9 +79,9 @@ class ImageSearches:
         budgets = [f"{math.ceil(1e4 * limit) / 1e4:.10g} MFLOPs" for limit in limits]
         return self._swept(budgets, strategies, seeds, Processes(len(os.sched_getaffinity(0))), fine_tuned)
 
-    def timed_searches(self, strategy: str, seed: int) -> list[Row]:
-        """Under budgets in milliseconds, with nothing beside it."""
-        limits = _between(self._price("1 ms"), TIMED_BUDGETS + 1, 1.0)[:-1]  # the whole network fits without a search
+    def timed_searches(self, strategy: str, count: int, seed: int) -> list[Row]:
+        """Under so many budgets in milliseconds, with nothing beside it."""
+        limits = _between(self._price("1 ms"), count + 1, 1.0)[:-1]  # the whole network fits without a search
         return self._swept([f"{limit:.3g} ms" for limit in limits], [strategy], [seed], Here(), SEVERAL)
 
     def searches_by_cost(self, strategy: str, seeds: Sequence[int]) -> list[Row]:

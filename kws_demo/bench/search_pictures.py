@@ -13,9 +13,12 @@ import torch
 from kws_demo.bench.search_toys import COLUMNS, SCALES, toy_costs
 from kws_demo.drawings import training
 from kws_demo.drawings.fabric import Setting, by_cost, by_kind
+from kws_demo.drawings.front import fronts
 from kws_demo.drawings.picture import write_picture
 from kws_demo.drawings.values import number, texts
 from kws_demo.report_architecture import views
+from kws_demo.sweep_row import Row as SweepRow
+from kws_demo.sweep_table import summarise
 from profilers.export import PROFILE_NAME
 from toolkit.budget import Budget, show
 from toolkit.files import read_json
@@ -38,6 +41,7 @@ def draw(
     clouds: Sequence[Row],
     seed: int,
     by_view: Mapping[str, Path],
+    compared: Sequence[SweepRow] = (),
 ) -> list[Path]:
     """Write what can be drawn as SVG and PNG; the files. Rows that lack what a picture needs have none.
 
@@ -47,6 +51,7 @@ def draw(
         seed: that they were made with.
         by_view: folders of searches of images, by which drawing of `report_architecture` shows what they were limited
             in; the log of one of them tells how loss and entropy went.
+        compared: searches of images by all strategies, whose fronts are drawn.
     """
     setting = _setting()
     free = frozenset(setting.joints)
@@ -64,6 +69,8 @@ def draw(
         drawn["learning"] = training.learning(read_log(run), budget.limit, partial(show, budget.metric))
     for name, found in by_view.items():
         drawn[f"images-{name}"] = _architecture(found, name)
+    if compared:
+        drawn["fronts"] = fronts(summarise(compared), [each.facts() for each in compared])
     return [
         path
         for name, markup in drawn.items()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from profilers.drawing import BAND, label, require_drawable, write_figure
-from toolkit.budget import TIMED, UNITS
+from kws_demo.drawings.svg import CHARACTER, FULL, SHORT, Canvas, Form, Point, Scale, spanning, x_axis, y_axis
+from kws_demo.drawings.values import show_share
+from toolkit.budget import TIMED, show
 
-COLOURS = ("#0b62c4", "#d9480f", "#2b8a3e", "#9c36b5", "#a67c00", "#0c8599", "#c2255c", "#5f3dc4")  # of the report
-MARKS = "osD^vP*X"  # of spaces
+TOP, BOTTOM, LEFT, RIGHT = 62, 420, 58, FULL - 16
+SERIES = 8  # colours of the style sheet
+SHAPES = (
+    (0, 0),
+    (4, 45),
+    (3, -90),
+    (4, 0),
+    (3, 90),
+    (5, -90),
+)  # of spaces: corners (none: a circle), turned by degrees
+IN_ONE_ROW = 5  # names of a legend
 NAMES = {
-    "latency_ms": "measured latency",
-    "makespan_ms": "measured makespan",
+    "latency_ms": "measured latency, ms",
+    "makespan_ms": "measured makespan, ms",
     "memory_bytes": "memory",
     "multiply_adds": "multiply-adds",
     "parameters": "parameters",
@@ -23,81 +34,86 @@ NAMES = {
 Row = Mapping[str, Any]
 
 
-def draw_fronts(summary: Mapping[str, Any], points: Sequence[Row], path: Path) -> None:
-    """Draw means over seeds with their intervals, the line through those on the front, and every seed as a faint dot.
+def fronts(summary: Row, points: Sequence[Row]) -> str | None:
+    """Means over seeds with their intervals, the line through those on the front, and every seed as a faint dot.
 
     Args:
         summary: of `summarise`.
         points: the rows of the sweep, as JSON values.
 
-    Raises:
-        MilliwiseError: neither PNG nor SVG, or it cannot be written.
-        ModuleNotFoundError: matplotlib is not installed.
+    Returns:
+        The drawing, or None if nothing was finished.
     """
-    require_drawable(path)
-    from matplotlib.figure import Figure
-
-    table = [row for row in summary["table"] if row["cost"] is not None]
-    factor, unit = _unit(summary["metric"], [row["cost"] for row in table])
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    axes = figure.add_subplot()
-    spaces = [*dict.fromkeys(row["space"] for row in table)]
-    names = [*dict.fromkeys(row["strategy"] for row in table)]
+    table, metric = [row for row in summary["table"] if row["cost"] is not None], summary["metric"]
+    if not table:
+        return None
+    done = [each for each in points if each["failed"] is None]
+    spaces, names = ([*dict.fromkeys(row[key] for row in table)] for key in ("space", "strategy"))
+    legend = [names[start : start + IN_ONE_ROW] for start in range(0, len(names), IN_ONE_ROW)]
+    canvas = Canvas(FULL, BOTTOM + 44 + 18 * (len(legend) + (len(spaces) > 1)), "accuracy over cost by strategy")
+    across = _costs([row["cost"] for row in [*table, *done]])
+    shares = [row[key] for row in table for key in ("test_low", "test_high")]
+    up = spanning([*shares, *(each["test"] for each in done)], BOTTOM, TOP, room=0.04)
+    form: Form = SHORT if metric in TIMED else partial(show, metric)
+    kinds = "; ".join(sorted({row["interval"] for row in table}))
+    told = f"Fronts chosen by validation accuracy; costs are billed on {summary['accounting']}; 95 %: {kinds}"
+    canvas.text(LEFT, 16, told, "small")
+    x_axis(canvas, across, TOP, BOTTOM, f"{NAMES.get(metric, metric)}{' (logarithmic)' * across.log}", form)
+    y_axis(canvas, up, LEFT, RIGHT, "test accuracy", lambda share: f"{100 * share:.4g} %")
     for index, name in enumerate(names):
-        mine, colour = [row for row in table if row["strategy"] == name], COLOURS[index % len(COLOURS)]
-        seeds = [each for each in points if each["strategy"] == name and each["failed"] is None]
-        axes.scatter(
-            [each["cost"] / factor for each in seeds], [100 * each["test"] for each in seeds],
-            s=7, color=colour, alpha=0.35, linewidths=0, zorder=2,
-        )  # fmt: skip
-        _means(axes, mine, factor, colour, spaces)
+        style = f"series{index % SERIES}"
+        for each in (each for each in done if each["strategy"] == name):
+            canvas.circle((across(each["cost"]), up(each["test"])), 2, f"{style} aside", each["point"])
+        mine = [row for row in table if row["strategy"] == name]
         chosen = sorted((row for row in mine if row["front"]), key=lambda row: row["cost"])
-        line = [row["cost"] / factor for row in chosen], [100 * row["test"] for row in chosen]
-        axes.plot(*line, color=colour, linewidth=1.6, zorder=3, label=label(name))
-    if len(spaces) > 1:
-        for space, mark in zip(spaces, MARKS * len(spaces), strict=False):
-            axes.plot([], [], mark, color="#6b7280", markersize=5, label=label(space))
-    _axes(axes, f"{NAMES.get(summary['metric'], summary['metric'])}{unit}", [row["cost"] / factor for row in table])
-    intervals = "; ".join(sorted({row["interval"] for row in table}))
-    title = f"Fronts chosen by validation accuracy; costs are billed on {summary['accounting']}; 95 %: {intervals}"
-    figure.suptitle(title if table else "Nothing was finished", parse_math=False, fontsize=10)
-    write_figure(figure, path)
+        canvas.path([(across(row["cost"]), up(row["test"])) for row in chosen], f"score {style}")
+        for row in mine:
+            _mean(canvas, across, up, row, style, SHAPES[spaces.index(row["space"]) % len(SHAPES)], form)
+    _legend(canvas, legend, spaces)
+    return canvas.render()
 
 
-def _means(axes: Any, rows: Sequence[Row], factor: float, colour: str, spaces: Sequence[str]) -> None:
-    """Of one strategy; what is not on its front is hollow."""
-    for row in rows:
-        low, high = (abs(100 * (row["test"] - row[f"test_{side}"])) for side in ("low", "high"))
-        axes.errorbar(
-            [row["cost"] / factor], [100 * row["test"]], yerr=[[low], [high]],
-            fmt=MARKS[spaces.index(row["space"]) % len(MARKS)], markersize=5, color=colour, elinewidth=0.8, capsize=2,
-            markerfacecolor=colour if row["front"] else "white", zorder=4,
-        )  # fmt: skip
+def _costs(costs: Sequence[float]) -> Scale:
+    """Logarithmic wherever that has round ticks to show."""
+    low, high = min(costs), max(costs)
+    if low > 0 and high >= 3 * low:
+        return Scale(0.9 * low, 1.1 * high, LEFT, RIGHT, log=True)
+    return spanning(costs, LEFT, RIGHT)
 
 
-def _axes(axes: Any, cost: str, costs: Sequence[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    if costs:
-        axes.set_xlim(0.85 * min(costs), 1.18 * max(costs))
-        steps = (1, 1.5, 2, 3, 5, 7) if max(costs) < 10 * min(costs) else (1, 2, 5)
-        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
-        axes.legend(fontsize=8, loc="lower right", frameon=False)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(cost, fontsize=8)
-    axes.set_ylabel("test accuracy, %", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(color=BAND)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def _mean(canvas: Canvas, across: Scale, up: Scale, row: Row, style: str, shape: tuple[int, int], form: Form) -> None:
+    """What one place of the grid found; hollow if it is not on the front of its strategy."""
+    x = across(row["cost"])
+    low, high = up(row["test_low"]), up(row["test_high"])
+    canvas.line((x, low), (x, high), style)
+    for end in (low, high):
+        canvas.line((x - 3, end), (x + 3, end), style)
+    told = f"{row['strategy']} within {row['budget']}: {form(row['cost'])}, {show_share(row['test'])} of test examples"
+    told += f" right ({show_share(row['test_low'])} to {show_share(row['test_high'])})"
+    centre = (x, up(row["test"]))
+    _mark(canvas, shape, centre, 5, style, told)
+    if not row["front"]:
+        _mark(canvas, shape, centre, 3, "inner", told)
 
 
-def _unit(metric: str, costs: Sequence[float]) -> tuple[float, str]:
-    """The largest unit that the dearest network has at least one of, and how it is written behind a name."""
-    if metric in TIMED:
-        return 1.0, ", ms"
-    steps = [(factor, shown) for of, factor, shown in UNITS.values() if of == metric]
-    factor, shown = max((step for step in steps if step[0] <= max(costs, default=1.0)), default=min(steps))
-    return factor, "" if metric == "steps" else f", {shown}"
+def _mark(canvas: Canvas, shape: tuple[int, int], centre: Point, radius: float, style: str, tip: str = "") -> None:
+    corners, turned = shape
+    if not corners:
+        canvas.circle(centre, radius, style, tip)
+        return
+    angles = [math.radians(turned + 360 * corner / corners) for corner in range(corners)]
+    reach = 1.2 * radius  # corners are farther out than a circle of the same size
+    outline = [(centre[0] + reach * math.cos(angle), centre[1] + reach * math.sin(angle)) for angle in angles]
+    canvas.path(outline, style, tip, closed=True)
+
+
+def _legend(canvas: Canvas, names: Sequence[Sequence[str]], spaces: Sequence[str]) -> None:
+    y, index = BOTTOM + 54.0, 0
+    for part in names:
+        canvas.legend(LEFT, y, [("dot", f"series{(index + n) % SERIES}", name) for n, name in enumerate(part)])
+        y, index = y + 18, index + len(part)
+    x = float(LEFT)
+    for number, space in enumerate(spaces if len(spaces) > 1 else ()):
+        _mark(canvas, SHAPES[number % len(SHAPES)], (x + 7, y - 4), 5, "series-other")
+        canvas.text(x + 21, y, space, "small")
+        x += 39 + CHARACTER * min(len(space), 60)

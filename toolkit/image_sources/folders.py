@@ -9,9 +9,10 @@ import numpy as np
 
 from toolkit.errors import MilliwiseError, printable
 from toolkit.image_sources.png import png_size, read_image, read_mask
-from toolkit.images import Collection, Images, numbered, paired, reading, require_bytes
+from toolkit.images import IGNORED, Collection, Images, numbered, paired, reading, require_bytes
 
 IMAGES, MASKS = "images", "masks"
+VOID = 255  # in a mask: nobody knows what is there, as PASCAL VOC has it
 
 
 def is_segmentation(folder: Path) -> bool:
@@ -49,7 +50,7 @@ def read_classes(folder: Path) -> Collection:
 
 
 def read_segmentation(folder: Path) -> Collection:
-    """The images in images/ with the masks in masks/, whose values are class numbers.
+    """The images in images/ with the masks in masks/, whose values are class numbers, or 255 where none is known.
 
     Raises:
         MilliwiseError: an image has no mask or a mask no image, or one is damaged or of another size.
@@ -66,8 +67,11 @@ def read_segmentation(folder: Path) -> Collection:
         )
     size = png_size(images[0])
     pixels = _stacked(images, (*size, 3), read_image)
-    labels = _stacked(masks, size, read_mask)
-    names = numbered(labels, folder / MASKS)
+    labels = _stacked(masks, size, read_mask).astype(np.int64)
+    labels[labels == VOID] = IGNORED
+    if not (known := labels[labels != IGNORED]).size:
+        raise MilliwiseError(f"{printable(folder / MASKS)} knows no class anywhere: number them from 0")
+    names = numbered(known, folder / MASKS)
     return Collection(paired(pixels, labels, len(names), folder / MASKS), None, names, "segment")
 
 

@@ -1,10 +1,18 @@
-"""The search strategies: one file each, and a row in this table."""
+"""The search strategies: one file each (variants of one may share a file), and a row in this table."""
 
 from toolkit.errors import MilliwiseError
 from toolkit.strategies.base import Proposal, Strategy
 from toolkit.strategies.bsn import BudgetedSuperNetwork
+from toolkit.strategies.bsn_ablations import (
+    DenseStart,
+    FewCosts,
+    FixedPenalty,
+    FreeFromTheStart,
+    IndependentEdges,
+    PerExample,
+)
 from toolkit.strategies.bsn_greedy import GreedyBudgetedSuperNetwork
-from toolkit.strategies.bsn_published import PublishedBudgetedSuperNetwork
+from toolkit.strategies.bsn_published import PublishedBudgetedSuperNetwork, SampledBudgetedSuperNetwork
 from toolkit.strategies.evolution import RegularisedEvolution
 from toolkit.strategies.gumbel_softmax import GumbelSoftmax
 from toolkit.strategies.hand_made import HandMade
@@ -15,6 +23,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "bsn": BudgetedSuperNetwork,
     "bsn-greedy": GreedyBudgetedSuperNetwork,
     "bsn-published": PublishedBudgetedSuperNetwork,
+    "bsn-published-sampled": SampledBudgetedSuperNetwork,
+    "bsn-fixed-penalty": FixedPenalty,
+    "bsn-independent-edges": IndependentEdges,
+    "bsn-dense-start": DenseStart,
+    "bsn-free-from-the-start": FreeFromTheStart,
+    "bsn-few-costs": FewCosts,
+    "bsn-per-example": PerExample,
     "evolution": RegularisedEvolution,
     "gumbel-softmax": GumbelSoftmax,
     "magnitude-pruning": MagnitudePruning,

@@ -4,6 +4,10 @@ The whole network warms up; then every log-odds starts from 3 and follows plain 
 architecture for every example of a batch, under a penalty that stays; their mean is the baseline, and their gradients
 are summed. An architecture that joins nothing costs as much as the whole network: the released code bills nothing,
 and drops every edge where the loss does not object.
+
+Changed: λ is of how far the limit is exceeded, as in `bsn`, so it has no unit (the published grid is of λ times a cost;
+`milliwise sweep --penalty 0.1,1,10` makes one). The only edge that leaves a node is no choice: published fabrics draw
+it where it is a convolution, and lose the node without it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
 
     Args:
         sampled: bill all that was drawn, dead ends too, as the released code does, instead of live edges.
+
+    Raises:
+        MilliwiseError: `sampled`, and the metric is known of whole networks only.
     """
 
     of_examples = True
@@ -44,6 +51,8 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
         self._optimizer = torch.optim.SGD([self._logits], lr=learning_rate)
         self._disconnected_cost = price(self.graph.full)
         self._sampled = sampled
+        if sampled:
+            price.sampled(())  # refuses a cost of which dead ends have no share
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
@@ -71,3 +80,12 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
 
     def _untaught(self) -> Architecture:
         return self.graph.live(self.graph.full)
+
+
+class SampledBudgetedSuperNetwork(PublishedBudgetedSuperNetwork):
+    """Learns from the cost of all that was drawn, dead ends too, as the released code; what is found is billed live."""
+
+    def __init__(
+        self, price: Price, limit: float, seed: int = 0, penalty: float = 1.0, warm_up: float = WARM_UP
+    ) -> None:
+        super().__init__(price, limit, seed, penalty, warm_up, sampled=True)

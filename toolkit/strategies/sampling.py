@@ -143,9 +143,13 @@ class EdgeSampler:
             reached |= {self.edges[place].target for place in chosen}
         return self.graph.live(kept)
 
-    def entropy_bits(self, log_odds: Tensor) -> float:
-        """The mean, over the choices that the likely architecture comes to, of how open they are."""
-        likely = self.likely(log_odds)
+    def entropy_bits(self, log_odds: Tensor) -> float | None:
+        """The mean, over the choices that the likely architecture comes to, of how open they are.
+
+        None where that joins nothing.
+        """
+        if not (likely := self.likely(log_odds)):
+            return None
         reached = {self.graph.source, *(self.graph.by_name[name].target for name in likely)}
         expected = self.expected(log_odds).tolist()
         asked = [self.graph.by_name[name].source in reached for name in self.choices]
