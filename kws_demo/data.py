@@ -98,9 +98,9 @@ def load_data(
 
     `unknown` are folders of recordings of other words, `noise` one of background sound, `add` are folders of own
     recordings of the words, which are used for training only; `words` are those of a folder's to listen for, and what
-    else is in it is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English when None), and
-    `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic speech, over all
-    three parts.
+    else is in it is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English
+    when None), and `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic
+    speech, over all three parts.
 
     Raises:
         MilliwiseError: anything wrong with the argument or the files, named, with the cure.
