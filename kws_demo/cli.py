@@ -55,7 +55,8 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     "--strategy",
     default="bsn",
     show_default=True,
-    help="bsn; its variants bsn-greedy and bsn-published; its peers evolution, gumbel-softmax, magnitude-pruning, "
+    help="bsn; its variants bsn-greedy and bsn-published, and those with one improvement left out: bsn-fixed-penalty, "
+    "… (any other word lists them all); its peers evolution, gumbel-softmax, magnitude-pruning, "
     "uniform (by chance) and hand-made (such as ResNets in their fabric); or sanas: a network chosen anew at every "
     "hop, with a budget such as '1 ms mean', or '40 MFLOPs mean' where no gated edge has to catch up.",
 )
@@ -72,17 +73,15 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     "and labels weighed by how rare they are. Else by the exact expectation of every hop, which varies less.",
 )
 @click.option(
-    "--no-mirror",
-    "mirror",
-    is_flag=True,
-    flag_value=False,
+    "--mirror/--no-mirror",
     default=True,
-    help="Of images: train with none of them mirrored, for what they show has a left and a right, such as letters.",
+    help="Of images: half of them are mirrored while they train (never digits), unless left and right matter.",
 )
 @click.option(
     "--penalty",
     type=Finite(min=0, min_open=True),
-    help="λ, without a unit, of bsn, its variants or sanas; found by itself unless given (of bsn-published 1).",
+    help="λ, without a unit, of bsn, its variants or sanas; found by itself unless given (of bsn-published and "
+    "bsn-fixed-penalty it is 1).",
 )
 @click.option(
     "--minutes",

@@ -9,6 +9,7 @@ import click
 
 from toolkit.cli import FILE, json_option
 from toolkit.cli import report as tell
+from toolkit.errors import MilliwiseError
 
 
 @click.command()
@@ -31,10 +32,12 @@ def report(run: Path, output: Path, pictures: Path | None, space: str | None, as
     """
     from kws_demo.report_run import report_run
     from kws_demo.report_sweep import report_sweep
-    from kws_demo.sweep import SWEEP_NAME
+    from kws_demo.sweep_row import SWEEP_NAME
 
     result: dict[str, Any]
     if (run / SWEEP_NAME).exists():
+        if space is not None:
+            raise MilliwiseError("--space is for the report of one search, and this is a sweep: leave it out")
         result = report_sweep(run, output, pictures=pictures)
     else:
         result = report_run(run, output, pictures=pictures, space=space)

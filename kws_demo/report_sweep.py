@@ -85,11 +85,12 @@ def _usage(folder: Path, rows: Sequence[Row], summary: dict[str, Any]) -> str:
     for place in (each for each in summary["table"] if each["front"] and each["strategy"] == summary["best"]):
         key = (place["space"], place["strategy"], place["budget"], place["penalty"])
         seeds = [row for row in rows if (row.space, row.strategy, row.budget, row.penalty) == key and not row.failed]
-        found = max(seeds, key=lambda row: row.validation or 0.0)
+        found = max(seeds, key=lambda row: (row.budget_kept is True, row.validation or 0.0))
+        within = f"Within {found.budget}" if found.budget_kept else f"Asked for {found.budget}, which it exceeds"
         run = shlex.quote(str(folder / found.point))
         run += "" if built_in(found.space) else f" --space {shlex.quote(found.space)}"
         lines.append(
-            f"<p>Within {plain(found.budget, 40)}, right for {100 * (found.test or 0.0):.1f} % of test examples:</p>"
+            f"<p>{plain(within, 80)}: right for {100 * (found.test or 0.0):.1f} % of test examples:</p>"
             f"<pre>{plain(f'milliwise report {run} -o report.html', 2000)}\n"
             f"{plain(f'milliwise export {run} -o network.onnx', 2000)}</pre>"
         )

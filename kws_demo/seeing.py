@@ -49,7 +49,7 @@ class Seeing:
 
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """See `Task`."""
-        return functional.cross_entropy
+        return functional.cross_entropy if self._data.task == "classify" else _pixel_loss
 
     def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
         """See `Task`."""
@@ -92,3 +92,8 @@ class Seeing:
     def finish(self, network: SuperNetwork) -> dict[str, Any]:
         """See `Task`."""
         return {"task": self._data.task}
+
+
+def _pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over known pixels; 0 where there are none, as in a picture of which the mask knows nothing."""
+    return functional.cross_entropy(logits, labels, reduction="sum") / (labels != IGNORED).sum().clamp(min=1)

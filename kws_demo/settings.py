@@ -78,10 +78,12 @@ def data_of(settings: Settings) -> SpeechData:
     """Read or make the data that these settings name.
 
     Raises:
-        MilliwiseError: see `load_data`.
+        MilliwiseError: settings are of images alone; or see `load_data`.
     """
     from kws_demo.data import load_data
 
+    if not settings.mirror:
+        raise MilliwiseError("--no-mirror is for images, and this space hears: leave it out")
     return load_data(
         settings.data,
         seed=settings.seed,

@@ -15,7 +15,7 @@ from kws_demo.run_folder import RunFolder
 from kws_demo.settings import Settings, images_of
 from kws_demo.stages import require_device
 from kws_demo.sweep_point import Point
-from kws_demo.sweep_row import Row, is_done, read_finished, read_row
+from kws_demo.sweep_row import SWEEP_FORMAT, SWEEP_NAME, Row, is_done, points_of, read_finished, read_row
 from kws_demo.sweep_table import largest_budget
 from kws_demo.warm_up import warm_up
 from kws_demo.workers import Executor
@@ -24,15 +24,12 @@ from profilers.target import parse_target
 from toolkit.budget import Budget
 from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError, printable
-from toolkit.files import holds_anything, read_json, require_writable, write_json
+from toolkit.files import holds_anything, require_writable, write_json
 from toolkit.own_cost import own_cost
 from toolkit.profile import DeviceProfile
 from toolkit.progress import say
 from toolkit.spaces import find_space
 from toolkit.strategies import find_strategy
-
-FORMAT = 1
-SWEEP_NAME = "sweep.json"
 
 
 def grid(
@@ -184,23 +181,18 @@ def _begin(folder: Path, points: Sequence[Point], resume: bool) -> None:
     if os.path.lexists(path):
         if not resume:
             raise MilliwiseError(f"{folder} holds a sweep: go on with it by --resume, or name a new folder")
-        _require_superset(read_json(path, "sweep"), listed, path)
+        _require_superset(points_of(folder), listed, path)
     elif holds_anything(folder):
         raise MilliwiseError(f"{folder} is not empty and holds no sweep: name a new folder")
     for point in points:
         RunFolder(folder / point.name, point.settings, point.profile, resume=True)  # refuses one of other arguments
         if is_done(folder / point.name):
             read_finished(folder / point.name)
-    write_json(path, {"format": FORMAT, "points": listed})
+    write_json(path, {"format": SWEEP_FORMAT, "points": listed})
 
 
-def _require_superset(content: Mapping[str, Any], listed: Mapping[str, Any], path: Path) -> None:
-    if content.get("format") != FORMAT or not isinstance(content.get("points"), dict):
-        raise MilliwiseError(
-            f"sweep {path} has format {printable(content.get('format'))[:40]}, this version reads {FORMAT}: begin it "
-            "anew in another folder"
-        )
-    for name, arguments in content["points"].items():
+def _require_superset(begun: Mapping[str, Any], listed: Mapping[str, Any], path: Path) -> None:
+    for name, arguments in begun.items():
         shown = printable(name)[:200]
         if name not in listed:
             raise MilliwiseError(f"{path} has the point {shown}, which is left out now: ask for it too, or begin anew")
@@ -216,12 +208,14 @@ def _differing(before: Any, now: Mapping[str, Any]) -> str:
     stored = before.get("settings") if isinstance(before, dict) else None
     if not isinstance(stored, dict):
         return "arguments that are damaged"
+    if stored.keys() != now["settings"].keys():
+        return "another version of milliwise"
     for name, value in now["settings"].items():
         if stored.get(name) != value:
             return f"{name} {printable(stored.get(name))[:60]}, not {printable(value)[:60]}"
     if before.get("cost") != now["cost"]:
         return "another content of --cost"
-    return "another device profile" if stored.keys() == now["settings"].keys() else "another version of milliwise"
+    return "another device profile"
 
 
 def _duration(seconds: float) -> str:

@@ -38,15 +38,13 @@ MOST_SEEDS = 1000
 @click.option(
     "--penalty",
     "penalties",
-    help="λ,λ,…, without a unit, of strategies that take one; found by themselves unless given (of bsn-published 1).",
+    help="λ,λ,…, without a unit, of strategies that take one; found by themselves unless given (of "
+    "bsn-published and bsn-fixed-penalty it is 1).",
 )
 @click.option(
-    "--no-mirror",
-    "mirror",
-    is_flag=True,
-    flag_value=False,
+    "--mirror/--no-mirror",
     default=True,
-    help="Of images: train with none of them mirrored, for what they show has a left and a right, such as letters.",
+    help="Of images: half of them are mirrored while they train (never digits), unless left and right matter.",
 )
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")

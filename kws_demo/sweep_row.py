@@ -14,8 +14,9 @@ from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json
 from toolkit.run import FORMAT
 
-TABLE_NAME = "table.json"
-LARGEST = 1e15  # of any figure: beyond it is nonsense
+TABLE_NAME, SWEEP_NAME = "table.json", "sweep.json"
+SWEEP_FORMAT = 1
+LARGEST, DEAREST = 1e15, 1e300  # of any figure, and of a cost or λ: beyond it is nonsense
 MEASURED = {"latency_ms": "upper_ms", "makespan_ms": "makespan_upper_ms"}  # what a budget was held against, in run.json
 
 
@@ -98,8 +99,9 @@ def read_rows(folder: Path) -> list[Row]:
         MilliwiseError: it is not finished, or damaged.
     """
     path = folder / TABLE_NAME
+    unfinished = f"the sweep {folder} is not finished: go on with it by --resume"
     if not os.path.lexists(path):
-        raise MilliwiseError(f"{folder} has no {TABLE_NAME}, so its sweep is not finished: go on with it by --resume")
+        raise MilliwiseError(unfinished)
     try:
         rows = [_checked(Row(**facts)) for facts in read_json(path, "table")["points"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -107,29 +109,50 @@ def read_rows(folder: Path) -> list[Row]:
         raise MilliwiseError(f"{path} is damaged ({reason}): repeat the sweep with --resume") from None
     if not rows:
         raise MilliwiseError(f"{path} has no points: repeat the sweep with --resume")
+    if {row.point for row in rows} != set(points_of(folder)):  # it is of before there were more
+        raise MilliwiseError(unfinished)
     return rows
+
+
+def points_of(folder: Path) -> dict[str, Any]:
+    """The arguments of a sweep's points by their names, of its `sweep.json`.
+
+    Raises:
+        MilliwiseError: it is of another version, or damaged.
+    """
+    path = folder / SWEEP_NAME
+    content = read_json(path, "sweep")
+    if content.get("format") != SWEEP_FORMAT or not isinstance(content.get("points"), dict):
+        raise MilliwiseError(
+            f"sweep {path} has format {printable(content.get('format'))[:40]}, this version reads {SWEEP_FORMAT}: "
+            "begin it anew in another folder"
+        )
+    return dict(content["points"])
 
 
 def _checked(row: Row) -> Row:
     """A row that anybody may have written; of a failed one only what is known of such."""
     texts = [row.point, row.space, row.strategy, row.budget]
     counts: list[Any] = [row.seed]
-    numbers: list[Any] = [] if row.penalty is None else [row.penalty]
+    costs: list[Any] = [] if row.penalty is None else [row.penalty]
+    numbers: list[Any] = []
     shares: list[Any] = []
     if row.failed is None:
         counts += [row.clips, row.labels]
-        numbers += [row.cost, row.seconds, row.validation_error, row.test_error]
+        costs.append(row.cost)
+        numbers += [row.seconds, row.validation_error, row.test_error]
         shares = [row.validation, row.test]
     else:
         texts.append(row.failed)
         row = Row(row.point, row.space, row.strategy, row.budget, row.penalty, row.seed, failed=row.failed)
-    for values, kind in ((texts, str), (counts, int), (numbers + shares, int | float)):
+    for values, kind in ((texts, str), (counts, int), (costs + numbers + shares, int | float)):
         for value in values:
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise TypeError(f"{value!r} of {row.point!r}")
-    for value, most in (*((value, LARGEST) for value in counts + numbers), *((value, 1) for value in shares)):
-        if not 0 <= value <= most:
-            raise ValueError(f"{value!r} of {row.point!r}")
+    for values, most in ((counts + numbers, LARGEST), (costs, DEAREST), (shares, 1)):
+        for value in values:
+            if not 0 <= value <= most:
+                raise ValueError(f"{value!r} of {row.point!r}")
     if row.labels == 0:
         raise ValueError(f"no labels of {row.point!r}")
     return row

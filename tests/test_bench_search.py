@@ -18,12 +18,12 @@ from kws_demo import search as one_search
 from kws_demo import sweep
 from kws_demo.bench import find_bench
 from kws_demo.bench import search as bench
+from kws_demo.bench import search_golden as golden
 from kws_demo.bench import search_gpu as gpu
 from kws_demo.bench import search_images as pictures
 from kws_demo.bench import search_time as timing
 from kws_demo.bench import search_toys as toys
 from kws_demo.bench.rows import Results, table
-from kws_demo.bench.search_golden import golden_rows
 from kws_demo.bench.search_pictures import draw
 from kws_demo.settings import Settings
 from toolkit.files import write_json
@@ -284,12 +284,12 @@ def test_a_gpu_searches_within_the_costs_of_the_thesis(tmp_path: Path, monkeypat
     monkeypatch.setattr(one_search, "run_search", searched)
     monkeypatch.setattr(sweep, "require_device", lambda device: None)
     sweeping.profile().save(tmp_path / "resnet-fabric-3.profile.json")
-    rows = list(gpu.judged_gpu(gpu.gpu_rows(sweeping.pictures(tmp_path), tmp_path, "bsn", 0)))
+    rows = list(gpu.judged_gpu(gpu.gpu_rows(sweeping.pictures(tmp_path), tmp_path, "bsn", 0), ""))
     assert asked == [("cuda", gpu.MINUTES)] * 2 and 3 * gpu.MINUTES < gpu.LIMIT_MINUTES
     assert rows[0]["measured"] == pytest.approx(10 / 60) and rows[0]["met"] is True and len(rows) == 3
     assert rows[2]["name"] == "right on a GPU within 0.06 MFLOPs" and rows[2]["measured"] == pytest.approx(0.86)
     assert rows[2]["reason"] == "90 + 30 images; the thesis' was right for 94.01 %, trained on all 50,000"
-    (none,) = gpu.judged_gpu(None)
+    (none,) = gpu.judged_gpu(None, "no CUDA device")
     assert none["met"] is None and "no CUDA device" in none["reason"]
 
 
@@ -304,6 +304,6 @@ def test_searches_are_timed(images: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_published_figures_of_the_smaller_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for table_name, kept in (("RESNETS", (20,)), ("RESNET_FABRICS", (3,)), ("NEURAL_FABRICS", (1, 2))):
-        monkeypatch.setattr(bench, table_name, {key: getattr(bench, table_name)[key] for key in kept})
-    rows = list(golden_rows(quick=True))
+        monkeypatch.setattr(golden, table_name, {key: getattr(golden, table_name)[key] for key in kept})
+    rows = list(golden.golden_rows(quick=True))
     assert len(rows) == 5 + 4 + 5 + 5 and all(row["found"] == row["published"] for row in rows)

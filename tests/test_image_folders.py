@@ -161,6 +161,11 @@ def nothing_known(folder: Path) -> None:
         Image.new("L", (6, 6), 255).save(path)
 
 
+def one_known(folder: Path) -> None:
+    nothing_known(folder)
+    Image.new("L", (6, 6), 0).save(folder / "masks" / "4.png")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -169,6 +174,7 @@ def nothing_known(folder: Path) -> None:
         (shrink_mask, r"masks/4\.png is 6 x 5, but the first image is 6 x 6"),
         (unknown_class, "masks has 4 classes with labels from 0 to 254"),
         (nothing_known, "masks knows no class anywhere: number them from 0"),
+        (one_known, "masks of .* nothing is known: draw more of them"),
     ],
 )
 def test_masks_that_do_not_go_with_images(tmp_path: Path, damage: Callable[[Path], None], said: str) -> None:

@@ -19,6 +19,7 @@ from kws_demo.seeing import Seeing
 from kws_demo.settings import Settings, images_of
 from toolkit.cli import main
 from toolkit.datasets import ImageData, Images
+from toolkit.errors import MilliwiseError
 from toolkit.images import IGNORED
 from toolkit.spaces import find_space
 
@@ -123,6 +124,7 @@ def test_images_are_segmented(tmp_path: Path) -> None:
     [
         (CLASSIFY, ("--noise", "."), "--noise is for listeners"),
         (CLASSIFY, ("--words", "a,b"), "--words is for listeners"),
+        (CLASSIFY, ("--add", "."), "--add is for listeners"),
         (SEGMENT, (), "is there to classify"),
         ("neural-fabric:columns=2,channels=4,size=4", (), "8"),
         (CLASSIFY, ("--strategy", "sanas"), "mean"),
@@ -191,3 +193,28 @@ def test_images_that_have_a_left_and_a_right_are_not_mirrored(pictures: Path) ->
         data = images_of(Settings(CLASSIFY, "", str(pictures), mirror=mirror), find_space(CLASSIFY))
         assert data.flip is mirror
         assert ("half of them mirrored" in Seeing(data, 0, "cpu").description["trained"]) is mirror
+
+
+@pytest.mark.parametrize(("given", "expected"), [((), True), (("--no-mirror",), False)])
+def test_mirroring_is_asked_for(
+    given: tuple[str, ...], expected: bool, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Settings] = []
+
+    def searched(settings: Settings, *_others: Any) -> dict[str, Any]:
+        asked.append(settings)
+        raise MilliwiseError("enough")
+
+    monkeypatch.setattr(search_module, "run_search", searched)
+    assert search(CLASSIFY, pictures, *given).exit_code == 2
+    assert [settings.mirror for settings in asked] == [expected]
+
+
+def test_what_a_mask_knows_nothing_of_teaches_nothing() -> None:
+    logits, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 4, 4))
+    labels[0, :2] = IGNORED
+    loss = Seeing(known("segment"), 0, "cpu").loss()
+    assert loss(logits, labels).item() == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+    nothing = loss(logits, torch.full_like(labels, IGNORED))
+    nothing.backward()
+    assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()

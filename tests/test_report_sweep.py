@@ -59,11 +59,27 @@ def test_the_page_tells_who_is_the_best_and_what_was_found(swept: Path, tmp_path
 
 
 def test_what_failed_is_told_and_nothing_hostile_runs(swept: Path, tmp_path: Path) -> None:
-    change(swept, failed=f"out of memory {HOSTILE}", strategy=HOSTILE, point=HOSTILE)
+    change(swept, failed=f"out of memory {HOSTILE}", strategy=HOSTILE)
     assert report(swept, "-o", tmp_path / "page.html").exit_code == 0
     reader = Reader((tmp_path / "page.html").read_text())
     reader.assert_harmless()
     assert "What failed" in reader.all_text() and "out of memory <script>" in reader.all_text()
+
+
+def test_what_exceeds_its_budget_is_not_said_to_be_within(swept: Path, tmp_path: Path) -> None:
+    table = json.loads((swept / "table.json").read_text())
+    for row in table["points"]:
+        row["budget_kept"] = row["seed"] == 0  # which validates worse
+    (swept / "table.json").write_text(json.dumps(table))
+    assert report(swept, "-o", tmp_path / "page.html").exit_code == 0
+    text = Reader((tmp_path / "page.html").read_text()).all_text()
+    assert "Within 60 kFLOPs: right for" in text and "_bsn_60-kFLOPs_seed-0 -o network.onnx" in text
+    for row in table["points"]:
+        row["budget_kept"] = False
+    (swept / "table.json").write_text(json.dumps(table))
+    assert report(swept, "-o", tmp_path / "page.html").exit_code == 0
+    text = Reader((tmp_path / "page.html").read_text()).all_text()
+    assert "Within" not in text and "Asked for 60 kFLOPs, which it exceeds: right for" in text
 
 
 def test_a_sweep_of_which_nothing_is_done_has_a_page(swept: Path, tmp_path: Path) -> None:
@@ -100,6 +116,11 @@ def test_a_damaged_table_is_a_line(swept: Path, tmp_path: Path, changed: dict[st
 
 
 def test_an_unfinished_sweep_is_a_line(swept: Path, tmp_path: Path) -> None:
+    content = json.loads((swept / "sweep.json").read_text())
+    content["points"]["one-more"] = {}
+    (swept / "sweep.json").write_text(json.dumps(content))
+    assert "is not finished: go on with it by --resume" in report(swept, "-o", tmp_path / "page.html").stderr
+    assert "leave it out" in report(swept, "-o", tmp_path / "page.html", "--space", "mine.py").stderr
     (swept / "table.json").write_text('{"points": []}')
     assert "no points" in report(swept, "-o", tmp_path / "page.html").stderr
     (swept / "table.json").unlink()

@@ -246,3 +246,12 @@ def test_nearly_the_cheapest_path_is_found_where_nothing_but_cost_matters(seed: 
     drive(strategy, range(400), 400)
     assert price(strategy.likely) <= 1.05 * least
     assert strategy.facts()["entropy_bits"] < 0.1
+
+
+def test_the_sampled_bill_is_of_costs_that_every_edge_has() -> None:
+    costs = {edge.name: 0.5 for edge in toy.EDGES}
+    strategy = find_strategy(SAMPLED)(table_price(toy.GRAPH, costs), 1.2, 0)
+    assert drive(strategy, range(12), 12)
+    assert all(strategy.price(kept) <= 1.2 for kept in strategy.candidates(4))
+    with pytest.raises(MilliwiseError, match="which is of whole networks"):
+        find_strategy(SAMPLED)(toy.pricing(), TIGHT, 0)

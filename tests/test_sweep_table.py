@@ -102,7 +102,9 @@ def test_the_text_has_a_line_for_each_place_of_the_grid() -> None:
 def test_any_sweep_can_be_drawn() -> None:
     name = "$x^2 <b>" + "y" * 300
     rows = [row(name, "8 kparams", seed, 7000, 0.8, 0.7 + 0.1 * seed, space=f"s{seed}") for seed in (0, 1)]
-    for some in (rows, rows[:1], [row("a", "8 FLOPs", 0, 0.0, 0.0, 0.0)]):
+    free = [row("a", "8 FLOPs", 0, 0.0, 0.0, 0.0)]
+    tiny = [row("a", "8 cost", seed, 10.0 ** (-14 - seed), 0.5, 0.5) for seed in (0, 1)]
+    for some in (rows, rows[:1], free, tiny):
         markup = fronts(summarise(some), [each.facts() for each in some])
         assert drawing(markup).tag == "svg" and to_png(str(markup)).startswith(b"\x89PNG")
     failed = [Row("a1", "fabric", "a", "8 FLOPs", None, 1, failed="x")]

@@ -71,6 +71,9 @@ def load_images(
     train, validation, test = _split(found, source, np.random.default_rng(seed), validation_share)
     if most is not None:
         train = Images(train.pixels[:most], train.labels[:most])
+    for part, images in (("training", train), ("validation", validation), ("test", test)):
+        if images.labels.ndim == 3 and not (images.labels != IGNORED).any():
+            raise MilliwiseError(f"of the {part} masks of {printable(source)} nothing is known: draw more of them")
     parts = (_sized(train, size, source), _sized(validation, size, source), _sized(test, size, source))
     return ImageData(found.task, found.names, *parts, _description(found, source, parts), found.flip)
 

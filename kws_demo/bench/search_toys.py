@@ -28,13 +28,10 @@ CLIMBS, NOISE = 40, 0.05
 Row = dict[str, Any]
 
 
-def toy_rows(strategy: str, seed: int, **options: Any) -> list[Row]:
+def toy_rows(strategy: str, seed: int) -> list[Row]:
     """What a strategy learns of fabrics with random costs where nothing but cost matters: the cheapest path is best.
 
     `kept` is what was learnt, `history` (of the first) how.
-
-    Args:
-        options: of the strategy, to leave something out.
     """
     graph, sums = _toy(COLUMNS, SCALES)
     found = []
@@ -42,7 +39,7 @@ def toy_rows(strategy: str, seed: int, **options: Any) -> list[Row]:
         for number in range(TOYS):
             price = table_price(graph, toy_costs(graph, seed, number, sums))
             history: list[Row] = []
-            searched = _searched(strategy, price, seed, None if number else history, **options)
+            searched = _searched(strategy, price, seed, None if number else history)
             likely, least = searched.likely, price(price.cheapest())
             ratio = price(likely) / least if likely else price(graph.full) / least
             told = {"ratio": ratio, "entropy_bits": searched.facts()["entropy_bits"], "kept": sorted(likely)}
@@ -73,20 +70,18 @@ def _toy(columns: int, scales: int) -> tuple[Graph, frozenset[str]]:
     return graph, frozenset(name for name in graph.full if name.startswith("relu"))
 
 
-def _searched(
-    name: str, price: Price, seed: int, history: list[Row] | None = None, **options: Any
-) -> BudgetedSuperNetwork:
+def _searched(name: str, price: Price, seed: int, history: list[Row] | None = None) -> BudgetedSuperNetwork:
     """After a search in which every network does as well as every other.
 
     The limit is what the cheapest path costs: others are penalised by what they cost more, as under a budget of 0.
     """
-    strategy = _strategy(name, price, price(price.cheapest()), seed, **options)
+    strategy = _strategy(name, price, price(price.cheapest()), seed)
     _drive(strategy, lambda _architecture: 1.0, PUBLISHED_STEPS if name == PUBLISHED else STEPS, history)
     return strategy
 
 
-def _strategy(name: str, price: Price, limit: float, seed: int, **options: Any) -> BudgetedSuperNetwork:
-    options |= {"warm_up": 0.0}
+def _strategy(name: str, price: Price, limit: float, seed: int) -> BudgetedSuperNetwork:
+    options: dict[str, Any] = {"warm_up": 0.0}
     if name == PUBLISHED:
         options |= {"learning_rate": PUBLISHED_RATE, "penalty": PUBLISHED_PENALTY}
     strategy = STRATEGIES[name](price, limit, seed, **options)
@@ -114,23 +109,20 @@ def _told(strategy: BudgetedSuperNetwork, step: int) -> Row:
     return {**told, "likely_cost": strategy.price(likely) if likely else None}
 
 
-def trade_rows(strategy: str, seed: int, **options: Any) -> list[Row]:
+def trade_rows(strategy: str, seed: int) -> list[Row]:
     """What a strategy loses, by the best of what it would judge, against hill climbing: edges help by chance, too.
 
     All edges together lower the loss from 1 to a half; what is told of a network is disturbed.
-
-    Args:
-        options: of the strategy, to leave something out.
     """
     found = []
     with progress(f"trading loss for cost by {strategy}", TRADES) as advance:
         for number in range(TRADES):
-            found.append({"regret": _regret(strategy, 1000 * seed + 2 * number, seed, options)})
+            found.append({"regret": _regret(strategy, 1000 * seed + 2 * number, seed)})
             advance(1)
     return found
 
 
-def _regret(strategy: str, toy: int, seed: int, options: dict[str, Any]) -> float:
+def _regret(strategy: str, toy: int, seed: int) -> float:
     graph, sums = _toy(TRADE_SIZE, TRADE_SIZE)
     price, worth = table_price(graph, random_costs(graph, toy, sums)), random_costs(graph, toy + 1, sums)
     whole, chance = 2 * sum(worth.values()), random.Random(seed)
@@ -140,7 +132,7 @@ def _regret(strategy: str, toy: int, seed: int, options: dict[str, Any]) -> floa
 
     least = price(price.cheapest())
     limit = least + ROOM * (price(graph.full) - least)
-    searched = _strategy(strategy, price, limit, seed, **options)
+    searched = _strategy(strategy, price, limit, seed)
     _drive(searched, lambda kept: loss(kept) + chance.gauss(0, NOISE), STEPS)
     return min(map(loss, searched.candidates(JUDGED))) - _climbed(price, limit, loss, chance)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kws_demo.drawings.svg import CHARACTER, FULL, SHORT, Canvas, Form, Point, Scale, spanning, x_axis, y_axis
+from kws_demo.drawings.svg import FULL, SHORT, Canvas, Form, Point, Scale, spanning, x_axis, y_axis
 from kws_demo.drawings.values import show_share
 from toolkit.budget import TIMED, show
 
@@ -21,6 +21,7 @@ SHAPES = (
     (3, 90),
     (5, -90),
 )  # of spaces: corners (none: a circle), turned by degrees
+TINY = 1e-9  # below it, logarithms are not drawn
 IN_ONE_ROW = 5  # names of a legend
 NAMES = {
     "latency_ms": "measured latency, ms",
@@ -50,7 +51,8 @@ def fronts(summary: Row, points: Sequence[Row]) -> str | None:
     done = [each for each in points if each["failed"] is None]
     spaces, names = ([*dict.fromkeys(row[key] for row in table)] for key in ("space", "strategy"))
     legend = [names[start : start + IN_ONE_ROW] for start in range(0, len(names), IN_ONE_ROW)]
-    canvas = Canvas(FULL, BOTTOM + 44 + 18 * (len(legend) + (len(spaces) > 1)), "accuracy over cost by strategy")
+    lines = len(legend) + (len(spaces) if len(spaces) > 1 else 0)
+    canvas = Canvas(FULL, BOTTOM + 44 + 18 * lines, "accuracy over cost by strategy")
     across = _costs([row["cost"] for row in [*table, *done]])
     shares = [row[key] for row in table for key in ("test_low", "test_high")]
     up = spanning([*shares, *(each["test"] for each in done)], BOTTOM, TOP, room=0.04)
@@ -76,7 +78,7 @@ def fronts(summary: Row, points: Sequence[Row]) -> str | None:
 def _costs(costs: Sequence[float]) -> Scale:
     """Logarithmic wherever that has round ticks to show."""
     low, high = min(costs), max(costs)
-    if low > 0 and high >= 3 * low:
+    if low >= TINY and high >= 3 * low:
         return Scale(0.9 * low, 1.1 * high, LEFT, RIGHT, log=True)
     return spanning(costs, LEFT, RIGHT)
 
@@ -112,8 +114,7 @@ def _legend(canvas: Canvas, names: Sequence[Sequence[str]], spaces: Sequence[str
     for part in names:
         canvas.legend(LEFT, y, [("dot", f"series{(index + n) % SERIES}", name) for n, name in enumerate(part)])
         y, index = y + 18, index + len(part)
-    x = float(LEFT)
     for number, space in enumerate(spaces if len(spaces) > 1 else ()):
-        _mark(canvas, SHAPES[number % len(SHAPES)], (x + 7, y - 4), 5, "series-other")
-        canvas.text(x + 21, y, space, "small")
-        x += 39 + CHARACTER * min(len(space), 60)
+        _mark(canvas, SHAPES[number % len(SHAPES)], (LEFT + 7, y - 4), 5, "series-other")
+        canvas.text(LEFT + 21, y, space, "small")
+        y += 18

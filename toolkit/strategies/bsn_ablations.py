@@ -27,7 +27,10 @@ class FixedPenalty(_LeftOut):
 
 
 class IndependentEdges(_LeftOut):
-    """Decisions at a node are independent, as published: many samples join nothing, or have dead ends."""
+    """Decisions at a node are independent, as published: many samples join nothing, or have dead ends.
+
+    So the warm-up cannot draw networks as dear as the limit, either: it trains those of any density.
+    """
 
     without: ClassVar[dict[str, Any]] = {"connected": False}
 

@@ -52,7 +52,7 @@ class PublishedBudgetedSuperNetwork(BudgetedSuperNetwork):
         self._disconnected_cost = price(self.graph.full)
         self._sampled = sampled
         if sampled:
-            price.sampled(())  # refuses a cost of which dead ends have no share
+            price.sampled(self.graph.full)  # refuses a cost of which dead ends have no share
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
