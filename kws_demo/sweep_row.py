@@ -150,9 +150,9 @@ def _checked(row: Row) -> Row:
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise TypeError(f"{value!r} of {row.point!r}")
     for values, most in ((counts + numbers, LARGEST), (costs, DEAREST), (shares, 1)):
-        for value in values:
-            if not 0 <= value <= most:
-                raise ValueError(f"{value!r} of {row.point!r}")
+        for figure in values:
+            if not 0 <= figure <= most:
+                raise ValueError(f"{figure!r} of {row.point!r}")
     if row.labels == 0:
         raise ValueError(f"no labels of {row.point!r}")
     return row

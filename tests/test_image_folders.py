@@ -163,7 +163,9 @@ def nothing_known(folder: Path) -> None:
 
 def one_known(folder: Path) -> None:
     nothing_known(folder)
-    Image.new("L", (6, 6), 0).save(folder / "masks" / "4.png")
+    mask = Image.new("L", (6, 6), 0)
+    mask.putpixel((0, 0), 1)
+    mask.save(folder / "masks" / "4.png")
 
 
 @pytest.mark.parametrize(

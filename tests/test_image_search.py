@@ -124,7 +124,6 @@ def test_images_are_segmented(tmp_path: Path) -> None:
     [
         (CLASSIFY, ("--noise", "."), "--noise is for listeners"),
         (CLASSIFY, ("--words", "a,b"), "--words is for listeners"),
-        (CLASSIFY, ("--add", "."), "--add is for listeners"),
         (SEGMENT, (), "is there to classify"),
         ("neural-fabric:columns=2,channels=4,size=4", (), "8"),
         (CLASSIFY, ("--strategy", "sanas"), "mean"),

@@ -116,8 +116,8 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
         return [found for key, seed in keys.items() for found in results.keep(key, partial(search, seed))]
 
     def in_ms(seed: int) -> list[Row]:
-        search = partial(searches().timed_searches, DEFAULT, count, seed)
-        return results.keep(f"images in ms, {count} budgets, seed {seed}", search)
+        key = f"images in ms, {count} budgets, seed {seed}"
+        return results.keep(key, lambda: searches().timed_searches(DEFAULT, count, seed))
 
     own = kept(DEFAULT, limits, [DEFAULT], SEVERAL)
     peers = kept("peers", common, [DEFAULT, *PEERS], 1)
