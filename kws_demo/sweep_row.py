@@ -149,8 +149,8 @@ def _checked(row: Row) -> Row:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise TypeError(f"{value!r} of {row.point!r}")
-    for values, most in ((counts + numbers, LARGEST), (costs, DEAREST), (shares, 1)):
-        for figure in values:
+    for figures, most in ((counts + numbers, LARGEST), (costs, DEAREST), (shares, 1)):
+        for figure in figures:
             if not 0 <= figure <= most:
                 raise ValueError(f"{figure!r} of {row.point!r}")
     if row.labels == 0:

@@ -48,7 +48,9 @@ Row = dict[str, Any]
 
 
 def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
-    """Measure what `results` does not hold yet; `quick` leaves out the two largest networks, and most budgets.
+    """Measure what `results` does not hold yet.
+
+    `quick` leaves out the two largest networks, most budgets, and what each improvement is worth on images.
 
     Returns:
         rows (name, target, measured, interval, met, reason) and machine.
@@ -122,7 +124,7 @@ def _pictures(results: Results, recordings: Path, seeds: Sequence[int], quick: b
     own = kept(DEFAULT, limits, [DEFAULT], SEVERAL)
     peers = kept("peers", common, [DEFAULT, *PEERS], 1)
     variants = kept("variants", common, VARIANTS[1:], 1)
-    ablations = kept("ablations", by_hand, [*BY_TRAINING.values()], 1)
+    ablations = [] if quick else kept("ablations", by_hand, [*BY_TRAINING.values()], 1)
     costs = results.keep(_by_cost(seeds), lambda: searches().searches_by_cost(DEFAULT, seeds))
     timed = [found for seed in seeds for found in in_ms(seed)]
     times = results.keep(
