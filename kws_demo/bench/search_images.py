@@ -22,6 +22,7 @@ from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError
 from toolkit.files import digest
 from toolkit.profile import DeviceProfile
+from toolkit.run import read_log
 from toolkit.spaces import find_space
 
 SPACE = "resnet-fabric:blocks=2,width=8"
@@ -32,6 +33,7 @@ SEVERAL = 2  # candidates to fine-tune, where it is asked whether the better one
 COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
 DATA = Path("images") / "cifar10.npz"
 RULE = "of those about as accurate, the one of most parameters; no choice where one edge leaves"  # how a search chooses
+FINE_TUNING = "fine-tuning"  # how the log calls it
 Row = dict[str, Any]
 
 
@@ -126,14 +128,15 @@ class ImageSearches:
 
 def _found(folder: Path) -> Row:
     """Of a run: by how many of its standard errors the best of those fine-tuned within the budget validated above the
-    chosen, how many those were, and how large the chosen one is.
+    chosen, how many those were, how large the chosen one is, and the epochs of all fine-tuning.
     """
     run = read_finished(folder)
+    epochs = sum(str(each.get("stage")).startswith(FINE_TUNING) for each in read_log(folder))
     tried = [each for each in run["pareto"] if each["fine_tuned_accuracy"] is not None]
     chosen = next(each for each in tried if each["chosen"])
     best = max(each["fine_tuned_accuracy"] for each in tried if each["fits"] or each is chosen)
     beaten = (best - chosen["fine_tuned_accuracy"]) / chosen["fine_tuned_error"]
-    return {"tried": len(tried), "beaten": beaten, "live_edges": len(run["kept"])}
+    return {"tried": len(tried), "beaten": beaten, "live_edges": len(run["kept"]), "epochs": epochs}
 
 
 def _between(asked: Price, count: int, unit: float) -> list[float]:

@@ -42,9 +42,12 @@ def _better(found: Row, rows: Sequence[Row]) -> tuple[Row, Row] | None:
 def at_the_chain(rows: Sequence[Row], chain: float) -> Iterator[Row]:
     """Right at the cost of the chain ResNet."""
     dearest = max(rows, key=lambda each: Budget.parse(each["budget"]).limit)["budget"]
-    right = {(each["strategy"], each["seed"]): each["test"] for each in rows if each["budget"] == dearest}
-    more = [right[DEFAULT, seed] - right["hand-made", seed] for strategy, seed in right if strategy == DEFAULT]
+    right = {(each["strategy"], each["seed"]): each for each in rows if each["budget"] == dearest}
+    pairs = [(right[DEFAULT, seed], right["hand-made", seed]) for strategy, seed in right if strategy == DEFAULT]
+    more = [found["test"] - by_hand["test"] for found, by_hand in pairs]
+    epochs = [" ".join(str(each.get("epochs", "?")) for each in side) for side in zip(*pairs, strict=True)]
     reason = f"{chain:.3g} MFLOPs; seeds " + " ".join(f"{each:+.3f}" for each in more)
+    reason += f"; {epochs[0]} epochs against {epochs[1]}"
     name = "right at the chain ResNet's cost, less the chain's"
     yield row(name, ">= 0", statistics.fmean(more), lambda value: value >= 0, seeds_interval(more), reason)
 
@@ -70,18 +73,17 @@ def as_of_a_sweep(rows: Sequence[Row]) -> list[SweepRow]:
     return [SweepRow(**{name: each[name] for name in known}) for each in rows]
 
 
-def without(rows: Sequence[Row], ablations: Sequence[Row], names: Mapping[str, str]) -> Iterator[Row]:
+def without(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[Row]:
     """What each improvement of the default is worth: what it is right more often within the same budgets and seeds.
 
     Args:
-        rows: of searches, those of the default among them.
-        ablations: of searches without one of the improvements.
-        names: of the ablations' strategies, by what they lack.
+        rows: of searches with the default, and without one of its improvements.
+        names: of the strategies without, by what they lack.
     """
     whole = {(each["budget"], each["seed"]): each["test"] for each in rows if each["strategy"] == DEFAULT}
     for told, strategy in names.items():
         name = f"right on images, less {DEFAULT} {told}"
-        mine = [each for each in ablations if each["strategy"] == strategy]
+        mine = [each for each in rows if each["strategy"] == strategy]
         if not mine:
             yield row(name, "-", None, None, reason="left out by --quick")
             continue
