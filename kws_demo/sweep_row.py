@@ -153,8 +153,8 @@ def _checked(row: Row) -> Row:
         for figure in figures:
             if not 0 <= figure <= most:
                 raise ValueError(f"{figure!r} of {row.point!r}")
-    if row.labels == 0:
-        raise ValueError(f"no labels of {row.point!r}")
+    if row.labels == 0 or not isinstance(row.budget_kept, bool | None):
+        raise ValueError(f"labels {row.labels!r} and budget kept {row.budget_kept!r} of {row.point!r}")
     return row
 
 

@@ -101,6 +101,7 @@ def test_a_sweep_of_which_nothing_is_done_has_a_page(swept: Path, tmp_path: Path
         {"cost": -1},
         {"cost": True},
         {"labels": 0},
+        {"budget_kept": "no"},
         {"seed": 0.5},
         {"point": 3},
         {"penalty": []},
