@@ -198,7 +198,7 @@ def require_bundle_place(folder: Path) -> None:
         MilliwiseError: it is a file, or a folder that holds anything but a bundle, which would be replaced.
     """
     folder = Path(folder)
-    above = next(each for each in folder.absolute().parents if os.path.lexists(each))
+    above = next((each for each in folder.absolute().parents if os.path.lexists(each)), folder)
     if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
         raise MilliwiseError(f"cannot write {folder}: {above} is no folder you may write to; choose another place")
     if not os.path.lexists(folder):
@@ -207,7 +207,10 @@ def require_bundle_place(folder: Path) -> None:
         raise MilliwiseError(
             f"cannot write {folder}: a bundle is a folder, and there is a file of that name; remove it"
         )
-    there = set(os.listdir(folder))
+    try:
+        there = set(os.listdir(folder))
+    except OSError as error:
+        raise MilliwiseError(f"cannot write {folder}: {error.strerror}; choose another place") from None
     if there:
         try:
             others = there - {MANIFEST, *Manifest.read(folder).files}
@@ -247,7 +250,7 @@ def _exchange(aside: Path, folder: Path, old: Path) -> None:
         folder.rename(old)
     try:
         aside.rename(folder)
-    except OSError:
+    except BaseException:  # also Ctrl-C: what is left in the old place is removed
         if old.is_dir():
             old.rename(folder)
         raise

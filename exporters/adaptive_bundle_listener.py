@@ -126,7 +126,7 @@ def read_bundle(folder: Path) -> Contents[Bundle]:
         manifest = Manifest.read(folder)
         check_runtime(manifest.metadata.min_onnxruntime)
         contents = _contents(Path(folder), manifest.files)
-        sha256 = hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(manifest.content()).hexdigest()  # of what was read: the file may change meanwhile
     except OSError as error:
         raise MilliwiseError(f"{error.strerror}; name a folder you may read") from None
     _check_modes(manifest)

@@ -16,6 +16,7 @@ PREFIX = "milliwise."
 RATE_HZ = 16000
 MAX_HOP_SECONDS = 2
 MAX_STATE_BYTES = 64_000_000
+MAX_MODES = 3**8  # of 8 gates: shut, cold or warm
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 ITEM_BYTES = {"float32": 4, "int32": 4, "int64": 8, "bool": 1}
 DEFAULT_DECISION = {"average_ms": 500, "threshold": 0.7, "suppression_ms": 1500, "minimum_count": 3}
@@ -181,7 +182,9 @@ def _states(value: Any) -> bool:
 
 
 def _modes(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_mode, value))
+    if not isinstance(value, list) or len(value) > MAX_MODES or not all(map(_mode, value)):
+        return False
+    return len({mode["name"] for mode in value}) == len(value)
 
 
 def _mode(value: Any) -> bool:

@@ -22,6 +22,7 @@ from kws_demo.settings import Settings, data_of
 from kws_demo.stages import Stages, require_device
 from kws_demo.streams import Mixture, Streams
 from kws_demo.train import Speech, accuracy
+from profilers.bundle import BundleTarget
 from profilers.check import require_same_machine
 from profilers.mode_prices import price_adaptive
 from profilers.modes import ModeCosts, measure_modes
@@ -117,12 +118,17 @@ class _AdaptiveRun(Stages):
         self.space = find_space(settings.space)
         adaptive = self.space.adaptive(hop_ms=profile.hop_ms)
         front_end_of(adaptive.network.stem, self.space.name)
-        profile.require(adaptive.graph, threads=settings.threads)
+        profile.require(adaptive.graph, threads=settings.threads, space=self.space.name)
         self.prices = None
         if self.budget.metric == "multiply_adds":
             self.prices = price_adaptive(adaptive, profile, settings.network_only)
             self._require_feasible(self.prices.named_multiply_adds)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
+        if isinstance(self.target, BundleTarget):
+            raise MilliwiseError(
+                f"sanas needs to measure what every mode costs, and {self.target.name} is carried by hand: use --on "
+                "ssh://HOST or --on local, with a profile of that device"
+            )
         require_same_machine(profile, self.target)
         require_device(settings.device)
         self.run_folder = RunFolder(folder, settings, profile, resume)
@@ -206,7 +212,8 @@ class _AdaptiveRun(Stages):
         if discount is None:
             return found
         weights = class_weights((labels for _, labels in cached), len(self.data.labels))
-        return replace(found, exact=False, discount=discount, class_weights=weights, restraint=0.0)
+        run_hops = 1.0 if discount else RUN_HOPS  # what later hops bring is in the return: nothing is to be spread
+        return replace(found, exact=False, discount=discount, class_weights=weights, restraint=0.0, run_hops=run_hops)
 
     def _log_taught(self, row: dict[str, Any]) -> None:
         names = LOGGED[self.budget.metric]

@@ -95,8 +95,8 @@ def resample(chunks: Iterable[np.ndarray], rate_hz: float) -> Iterator[np.ndarra
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def reblock(chunks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
-    """Cut chunks of any length into blocks float32 [hop] within -1..1, the last one filled with zeros."""
+def reblock(chunks: Iterable[np.ndarray], hop: int, fill: bool = True) -> Iterator[np.ndarray]:
+    """Cut chunks of any length into blocks float32 [hop] within -1..1, the last one filled with zeros, or left out."""
     rest = np.zeros(0, np.float32)
     for chunk in chunks:
         samples = np.concatenate([rest, np.clip(chunk, -1, 1)]) if len(rest) else np.clip(chunk, -1, 1)
@@ -104,7 +104,7 @@ def reblock(chunks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
         for start in range(0, whole, hop):
             yield samples[start : start + hop]
         rest = samples[whole:]
-    if len(rest):
+    if fill and len(rest):
         yield np.pad(rest, (0, hop - len(rest)))
 
 

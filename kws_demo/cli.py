@@ -13,9 +13,9 @@ from toolkit.errors import MilliwiseError
 
 FOLDER = FilePath(path_type=str)
 DATA = (
-    "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH]. Of a space "
-    "that sees: an .npz, a folder of images by class, of idx or CIFAR binary files, or with images/ and masks/; or "
-    "mnist, fashion-mnist, cifar10, cifar100."
+    "synth:WORD,WORD,… or synth:LANGUAGE:WORD,…, a folder with a folder a word, or speech_commands[:PATH] (2.3 GB, "
+    "downloaded unless it is there). Of a space that sees: an .npz, a folder of images by class, of idx or CIFAR "
+    "binary files, or with images/ and masks/; or mnist, fashion-mnist, cifar10, cifar100."
 )
 MOST_FINDINGS = 12  # about own recordings, that are told
 
@@ -215,7 +215,12 @@ def demo(
 @click.option("--resume", is_flag=True, help="Keep the rows that were measured before.")
 @click.option("--results", type=FILE, help="Raw rows; tests/results/NAME.jsonl by default.")
 @click.option(
-    "--recordings", type=FILE, default=Path("../shared/data"), show_default=True, help="The folder of test recordings."
+    "--recordings",
+    type=FILE,
+    default=Path("../shared/data"),
+    show_default=True,
+    help="The folder of test recordings: keywords_en/ and keywords_ar/ (a folder a word, in train/ and val/), noise/ "
+    "and images/cifar10.npz. What it lacks is not measured, and the row says so.",
 )
 @seed_option
 @json_option

@@ -18,6 +18,7 @@ from exporters.metadata import RATE_HZ
 from kws_demo.audio import wav_blocks
 from kws_demo.data import Clips, load_data
 from kws_demo.decide import Decider, Decision, Detection
+from kws_demo.dial import Dial
 from kws_demo.recordings import Recording, read_clip, word_recordings
 from kws_demo.report import write_report
 from kws_demo.search import run_search
@@ -82,7 +83,7 @@ def run_demo(
     )
     if Budget.parse(chosen).metric == "latency_ms":
         run["measured"] = exported["measured"]
-    run["model"] = {"file": model.name, **{key: exported[key] for key in ("bytes", "max_abs_diff")}}
+    run["model"] = {"file": str(model), **{key: exported[key] for key in ("bytes", "max_abs_diff")}}
     run["seconds"] |= {"profile": profile.seconds, "total": round(time.monotonic() - begun, 1)}
     write_json(folder / "stream.json", heard)
     with progress("drawing the report", 1):
@@ -185,7 +186,8 @@ def stream_and_record(
     decider = Decider(listener.labels, 1000 * listener.hop_samples / listener.rate, decision)
     detections: list[Detection] = []
     hops: list[Hop] = []
-    summary = listen(listener, wav_blocks(audio, listener.hop_samples), decider, detections.append, hops.append)
+    blocks, dial = wav_blocks(audio, listener.hop_samples), Dial.of(listener)
+    summary = listen(listener, blocks, decider, detections.append, hops.append, dial=dial)
     return {
         "wav": name,
         "seconds": summary.seconds,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from exporters.listener import Listener
+from exporters.listener import Listener, Scores
 from toolkit.errors import MilliwiseError, printable
 
 MINUTE_MS = 60_000
@@ -98,12 +98,14 @@ class Dial:
         self._turn()
 
     @classmethod
-    def of(cls, listener: Listener, budget_ms: float | None = None, cap_ms: float | None = None) -> Dial:
-        """The dial of an adaptive listener.
+    def of(cls, listener: Listener, budget_ms: float | None = None, cap_ms: float | None = None) -> Dial | None:
+        """The dial of an adaptive listener; None of any other.
 
         Raises:
-            MilliwiseError: the listener has none, or its modes do not name all gates.
+            MilliwiseError: its modes do not name all gates.
         """
+        if not listener.gates:
+            return None
         hop_ms = 1000 * listener.hop_samples / listener.rate
         return cls(listener.metadata.modes, listener.gates, hop_ms, budget_ms, cap_ms)
 
@@ -198,6 +200,33 @@ def _shut(following: Sequence[tuple[int, int]], order: Iterable[int], limit: flo
         if all(cost <= limit for live, cost in following if live | opened == opened):
             allowed = opened
     return ~allowed
+
+
+def require_gates(listener: Listener, budget_ms: float | None) -> None:
+    """Refuse a budget of a listener that does the same at every hop.
+
+    Raises:
+        MilliwiseError: it has no gates.
+    """
+    if budget_ms is not None and not listener.gates:
+        raise MilliwiseError("--budget-ms is of listeners that choose their network; this one does not: leave it out")
+
+
+def start_anew(listener: Listener, dial: Dial | None) -> None:
+    """Nothing has been heard yet."""
+    listener.reset()
+    if dial is not None:
+        dial.reset()
+        listener.set_dial(dial.values)
+
+
+def turn(listener: Listener, dial: Dial | None, scores: Scores) -> Ran | None:
+    """Turn the dial, if there is one, for the next hop by what ran in this."""
+    if dial is None or scores.mode is None:
+        return None
+    ran = dial.ran(scores.mode, scores.elapsed_ms)
+    listener.set_dial(dial.values)
+    return ran
 
 
 def _gate_names(modes: Sequence[Mapping[str, Any]], gates: int) -> list[str]:

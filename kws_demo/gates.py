@@ -189,19 +189,23 @@ class Cascade(Gate):
 
 
 @dataclass(frozen=True)
-class Random(Gate):
-    """Opens by chance, `together` hops at a time, so that it is open for a share of the time."""
+class Random:
+    """What another policy does, at other times: every mode follows the same mode, as often and for as many hops.
 
-    share: float
-    together: int = field(default=1, kw_only=True)
+    How long a mode stays is drawn, without putting back, from how long it stays there. So it costs the same.
+    """
+
+    policy: Policy
     seed: int = field(default=0, kw_only=True)
 
-    tried: ClassVar[Sequence[float]] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-
-    def opens(self, heard: Heard) -> np.ndarray:
-        """See `Gate`."""
-        drawn = np.random.default_rng([self.seed, 31]).random(-(-heard.hops // self.together))
-        return np.repeat(drawn < self.share, self.together)[: heard.hops]
+    def __call__(self, heard: Heard) -> np.ndarray:
+        """See `Policy`."""
+        modes, rng = self.policy(heard), np.random.default_rng([self.seed, 31])
+        starts = np.flatnonzero(np.diff(modes, prepend=-1))
+        kinds, hops = modes[starts], np.diff(starts, append=len(modes))
+        for kind in np.unique(kinds):
+            hops[kinds == kind] = rng.permutation(hops[kinds == kind])
+        return np.repeat(kinds, hops)
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,7 @@ class Oracle(Gate):
     within: int
     unknown: bool = field(default=True, kw_only=True)
 
-    tried: ClassVar[Sequence[float]] = (0, 1, 2, 4)
+    tried: ClassVar[Sequence[int]] = (0, 1, 2, 4)
 
     def opens(self, heard: Heard) -> np.ndarray:
         """See `Gate`."""

@@ -101,8 +101,11 @@ class Meter:
 
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "ascii"
-        self._stream.write(text.encode(encoding, "replace").decode(encoding))
-        self._stream.flush()
+        try:
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+        except OSError:  # the terminal was closed: no reason to stop listening
+            self.live = False
 
 
 def _columns(stream: TextIO) -> int:

@@ -30,10 +30,14 @@ def microphones() -> list[dict[str, Any]]:
     """Every input device: `index`, `name`, `rate_hz` (native), `channels`, `default`.
 
     Raises:
-        MilliwiseError: PortAudio is not installed.
+        MilliwiseError: PortAudio is not installed, or does not work.
     """
     sounddevice = _sounddevice()
     default = sounddevice.default.device[0]
+    try:
+        found = sounddevice.query_devices()
+    except sounddevice.PortAudioError as error:
+        raise MilliwiseError(f"the audio system tells no devices ({printable(error)}): pipe audio: {PIPE}") from None
     return [
         {
             "index": index,
@@ -42,7 +46,7 @@ def microphones() -> list[dict[str, Any]]:
             "channels": int(device["max_input_channels"]),
             "default": index == default,
         }
-        for index, device in enumerate(sounddevice.query_devices())
+        for index, device in enumerate(found)
         if device["max_input_channels"] > 0
     ]
 
@@ -74,7 +78,7 @@ class Microphone:
 
     The callback of the sound card only puts what came into a bounded ring; converting is done by who iterates. A
     microphone that vanishes is said to, once, and waited for: the audio goes on where it returns, without the silence
-    between.
+    between. No block has audio from before and after a gap.
     """
 
     def __init__(
@@ -94,11 +98,12 @@ class Microphone:
         """
         self.device, self.hop, self.say, self.patience_s = device, hop, say, patience_s
         self.overflows = 0  # gaps in the audio: the sound card's own, those of a full ring, and times it was away
-        self.returns = 0  # times it was away and came back
+        self.returns = 0  # times it was away and came back, or was not listened to for longer than the ring holds
         self.invalid_samples = 0  # which were no numbers (NaN or infinity); zeros are heard in their place
         self._channels: int | None = None  # that it was opened with
         self._dropping = False  # inside a gap of a full ring
-        self._ring: queue.Queue[np.ndarray] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
+        self._skipped = False  # there is a gap before what the ring has next
+        self._ring: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=round(RING_SECONDS / CHUNK_SECONDS))
         self._stream: Any = None
         self._worker = threading.Thread()
 
@@ -127,7 +132,13 @@ class Microphone:
         Raises:
             MilliwiseError: no audio comes from the beginning, or a microphone that vanished is not back in time.
         """
-        return reblock(self._audio(), self.hop)
+        chunk = self._behind_gaps(self._next_chunk())
+        if chunk is None:
+            raise MilliwiseError(f"no audio comes from the microphone {self.name}: is it muted, or unplugged?")
+        while True:  # between two gaps: resampled anew, for another microphone may return
+            yield from reblock(resample(self._chunks(chunk), self.found["rate_hz"]), self.hop, fill=False)
+            skipped = self._after_skipping()
+            chunk = self._returned() if skipped is None else skipped
 
     def _open(self, found: dict[str, Any]) -> None:
         sounddevice = _sounddevice()
@@ -166,20 +177,13 @@ class Microphone:
         """Called by PortAudio's thread: copy and leave."""
         self.overflows += bool(status.input_overflow)
         try:
+            if self._dropping:
+                self._ring.put_nowait(None)
             self._ring.put_nowait(samples.copy())
             self._dropping = False
         except queue.Full:
             self.overflows += not self._dropping
             self._dropping = True
-
-    def _audio(self) -> Iterator[np.ndarray]:
-        """Chunks at 16 kHz; another microphone, resampled anew, each time it returns."""
-        chunk = self._next_chunk()
-        if chunk is None:
-            raise MilliwiseError(f"no audio comes from the microphone {self.name}: is it muted, or unplugged?")
-        while True:
-            yield from resample(self._chunks(chunk), self.found["rate_hz"])
-            chunk = self._returned()
 
     def _chunks(self, first: np.ndarray) -> Iterator[np.ndarray]:
         chunk: np.ndarray | None = first
@@ -197,14 +201,32 @@ class Microphone:
         return np.nan_to_num(chunk, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _next_chunk(self) -> np.ndarray | None:
-        """None when no more come. Waits in naps: a process that was stopped (Ctrl-Z) has overslept one, not all."""
+        """None when no more come, or what comes is behind a gap.
+
+        Waits in naps: a process that was stopped (Ctrl-Z) has overslept one, not all.
+        """
+        self._skipped = False
         for _ in range(MOST_NAPS):
             try:
-                return self._ring.get(timeout=NAP_SECONDS)
+                chunk = self._ring.get(timeout=NAP_SECONDS)
+                self._skipped = chunk is None
+                return chunk
             except queue.Empty:
                 if not self._stream.active:  # PortAudio gave it up
                     break
         return None
+
+    def _behind_gaps(self, chunk: np.ndarray | None) -> np.ndarray | None:
+        while chunk is None and self._skipped:
+            chunk = self._next_chunk()
+        return chunk
+
+    def _after_skipping(self) -> np.ndarray | None:
+        """The first chunk behind what a full ring lost; None if there is none, or nothing was lost."""
+        if (chunk := self._behind_gaps(None)) is not None:
+            self.returns += 1
+            self.say(f"audio was lost, for nobody took it for {RING_SECONDS:g} s: what was heard before is forgotten")
+        return chunk
 
     def _returned(self) -> np.ndarray:
         """Wait until the microphone is back; its first chunk."""
@@ -261,4 +283,8 @@ def _sounddevice() -> Any:
         import sounddevice
     except OSError:
         raise MilliwiseError(f"PortAudio is not installed: apt install libportaudio2, or pipe audio: {PIPE}") from None
+    except ImportError:
+        raise
+    except Exception as error:  # its own: it starts the audio system when it is imported
+        raise MilliwiseError(f"the audio system does not start ({printable(error)}): pipe audio: {PIPE}") from None
     return sounddevice

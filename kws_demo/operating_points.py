@@ -247,6 +247,17 @@ def pareto_front(
     return front
 
 
+def own_fronts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the points of many policies, as JSON, those on the front of their own policy; policy after policy."""
+    names = dict.fromkeys(row["name"] for row in rows)
+    fronts = (pareto_front([row for row in rows if row["name"] == name], _cost_and_misses) for name in names)
+    return [row for front in fronts for row in front]
+
+
+def _cost_and_misses(row: dict[str, Any]) -> tuple[float, float]:
+    return row["ms_per_second"], row["misses"]
+
+
 def cost_by_share(
     share: np.ndarray, ms: np.ndarray, groups: Sequence[str], rng: np.random.Generator, bins: int = 10
 ) -> list[dict[str, Any]]:

@@ -8,8 +8,11 @@ from typing import Any
 
 from kws_demo.drawings.svg import plain
 from kws_demo.drawings.values import at, number, show_binary, show_ms, show_share
+from toolkit.budget import Budget
 from toolkit.costs import ACCOUNTING
+from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
+from toolkit.spaces import built_in
 
 Facts = Mapping[str, Any]
 Row = tuple[str, object]
@@ -92,14 +95,33 @@ def about(run: Facts) -> str:
 def usage(run: Facts, sees: bool = False) -> str:
     """The commands that go on from here, ready to be copied into a shell."""
     file = shlex.quote(str(at(run, "model", "file") or "MODEL.onnx"))
-    limit = shlex.quote(str(run.get("budget") or "2 ms"))
-    check = ("Measure again whether it keeps its budget:", f"milliwise check {file} --budget {limit}")
-    if sees:
-        commands = [("Write it as one verified ONNX file:", f"milliwise export RUN -o {file}"), check]
-    else:
+    limit = str(run.get("budget") or "2 ms")
+    commands = [("Write it as one verified ONNX file:", f"milliwise export RUN -o {file}{_own_space(run)}")]
+    if not sees:
         commands = [("Listen to the microphone:", f"milliwise stream {file}")]
-        commands += [("Listen to a recording:", f"milliwise stream {file} --wav RECORDING.wav"), check]
+        commands += [("Listen to a recording:", f"milliwise stream {file} --wav RECORDING.wav")]
+    if _is_of_a_file(limit):
+        check = f"milliwise check {file} --budget {shlex.quote(limit)}"
+        commands.append(("Measure again whether it keeps its budget:", check))
     return "".join(f"<p>{said}</p><pre>{plain(command, 2000)}</pre>" for said, command in commands)
+
+
+def _own_space(run: Facts) -> str:
+    """The option that names the space, where milliwise has none of that name."""
+    space = run.get("space")
+    try:
+        return "" if space is None or built_in(str(space)) else f" --space {shlex.quote(str(space))}"
+    except MilliwiseError:  # of a name that it has, with settings that it has not
+        return ""
+
+
+def _is_of_a_file(budget: str) -> bool:
+    """Whether a file can be held against it: not what is counted, nor a mean over what is heard."""
+    try:
+        asked = Budget.parse(budget)
+    except MilliwiseError:
+        return False
+    return asked.metric == "latency_ms" and asked.statistic != "mean"
 
 
 def _named(name: object) -> str:

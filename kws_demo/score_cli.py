@@ -23,7 +23,8 @@ LABELS = "Its words, in order: lines `word, start_ms` or `word, start_ms, end_ms
 CLIPS = "Instead of a recording: clips of single words in a folder for each word, as milliwise record makes them."
 BASELINE = "Another listener: how much more of the clips does MODEL hear?"
 OF_CLIPS = ("baseline", "seed")
-OF_RECORDINGS = ("average_ms", "suppression_ms", "minimum_count", "tolerance_ms", "paced")
+OF_RECORDINGS = ("budget_ms", "average_ms", "suppression_ms", "minimum_count", "tolerance_ms", "paced")
+BUDGET = "Of an adaptive listener: milliseconds a hop may take on average, as milliwise stream --budget-ms keeps them."
 TOLERANCE = "How far the start of a detection's window may be from the start of the word."
 
 
@@ -39,13 +40,14 @@ TOLERANCE = "How far the start of a detection's window may be from the start of 
 @click.option("--suppression-ms", type=Finite(0, 60 * MAX_MS), help="Pause after a word, instead of the listener's.")
 @click.option("--minimum-count", type=click.IntRange(1, 10_000), help="Fewest scores averaged, instead of its own.")
 @click.option("--tolerance-ms", default=750.0, show_default=True, type=Finite(0, MAX_MS), help=TOLERANCE)
+@click.option("--budget-ms", type=Finite(min=0, min_open=True), help=BUDGET)
 @click.option("--paced", is_flag=True, help="Play at the speed of life, so that times are those of real use.")
 @seed_option
 @json_option
 def score(
     model: str, wav: Path | None, labels: Path | None, clips: Path | None, baseline: str | None,
     thresholds: Path | None, threshold: float | None, average_ms: float | None, suppression_ms: float | None,
-    minimum_count: int | None, tolerance_ms: float, paced: bool, seed: int, as_json: bool,
+    minimum_count: int | None, tolerance_ms: float, budget_ms: float | None, paced: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """How well the listener MODEL hears a labelled recording, by Warden's metrics and those users feel, or clips.
 
@@ -57,6 +59,7 @@ def score(
     that is above the threshold. Intervals are by bootstrap over speakers, or over the clips of a single one.
     """
     from exporters.listener import Listener
+    from kws_demo.dial import require_gates
     from kws_demo.score_report import figures, lines
     from kws_demo.shipped import resolve_model
 
@@ -76,7 +79,8 @@ def score(
         "minimum_count": minimum_count,
     }
     notes = _notes(listener, {name: value for name, value in changes.items() if value is not None}, thresholds)
-    heard, truths = _listen(listener, notes, wav, labels, paced)
+    require_gates(listener, budget_ms)
+    heard, truths = _listen(listener, notes, wav, labels, paced, budget_ms)
     result = figures(heard, truths, tolerance_ms, listener.metadata.window_ms)
     result |= {"decision": dataclasses.asdict(notes.settings), "thresholds": notes.thresholds}
     report(as_json, result, lines(result))
@@ -163,7 +167,9 @@ def _notes(listener: Listener, changes: dict[str, float], thresholds: Path | Non
     return Notes(listener.labels, 1000 * listener.hop_samples / listener.rate, settings, of_words)
 
 
-def _listen(listener: Listener, notes: Notes, wav: Path, labels: Path, paced: bool) -> tuple[Transcript, list[Truth]]:
+def _listen(
+    listener: Listener, notes: Notes, wav: Path, labels: Path, paced: bool, budget_ms: float | None
+) -> tuple[Transcript, list[Truth]]:
     """What was heard and what was said, with everything said on the way that is worth knowing."""
     import soundfile
 
@@ -179,7 +185,7 @@ def _listen(listener: Listener, notes: Notes, wav: Path, labels: Path, paced: bo
     check_within(truths, 1000 * duration_s, str(labels))
     hop_s = listener.hop_samples / listener.rate
     with progress("listening", duration_s) as advance:
-        return transcribe(listener, blocks, notes, paced, lambda hop: advance(hop_s)), truths
+        return transcribe(listener, blocks, notes, paced, lambda hop: advance(hop_s), budget_ms), truths
 
 
 def _known(truths: list[Truth], listener: Listener, path: Path) -> list[Truth]:

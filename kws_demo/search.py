@@ -94,7 +94,7 @@ class _Run(Stages):
         if not self.space.sees:
             front_end_of(network.stem, self.space.name)
         graph = network.graph
-        profile.require(graph, threads=settings.threads)
+        profile.require(graph, threads=settings.threads, space=self.space.name)
         own = own_cost(settings.cost, graph, profile.weightless)
         self.price: Price = price(graph, profile, self.budget, bound=settings.bound, own=own)
         self.price.require_feasible(self.budget)

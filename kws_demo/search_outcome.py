@@ -24,6 +24,9 @@ def outcome(run: dict[str, Any], output: Path) -> Outcome:
     timed = Budget.parse(run["budget"]).timed
     kept = None if timed and not measured else bool(chosen["fits"])
     said = {None: "not measured: check it on the device", True: "kept", False: "NOT kept"}[kept]
+    held_against = chosen["measured_makespan_upper_ms"] or chosen["measured_upper_ms"]
+    if kept is not None and held_against is not None:
+        said += f" (at most {show('latency_ms', held_against)} measured)"
     result = {
         **_common(run, output),
         "predicted_ms": run["predicted_ms"],

@@ -18,7 +18,7 @@ import soundfile
 from exporters.listener import Listener, Scores
 from kws_demo.audio import is_clipped
 from kws_demo.decide import Decider, Detection, Result, detection
-from kws_demo.dial import Dial, Ran
+from kws_demo.dial import Dial, Ran, start_anew, turn
 from toolkit.errors import MilliwiseError
 from toolkit.files import write_bytes
 
@@ -50,6 +50,7 @@ class Summary:
     modes: dict[str, int] | None = None  # hops in each mode of an adaptive listener
     invalid_samples: int = 0  # that the source replaced: they were no numbers
     clipped: int = 0  # hops that were too loud for the microphone, or for its gain
+    network_ms: float = 0.0  # a hop, of the network alone, which is what a mode was measured as
 
 
 class Histogram:
@@ -81,11 +82,12 @@ class Tally:
         self.hop_ms = hop_ms
         self.modes: Counter[int] = Counter()
         self.hops = self.late = self.clipped = 0
-        self.total_ms = 0.0
+        self.total_ms = self.network_ms = 0.0
         self.histogram = Histogram()
 
-    def add(self, processing_ms: float, is_late: bool, mode: int | None = None) -> None:
-        """Count one hop of audio, its processing and the mode that ran."""
+    def add(self, processing_ms: float, is_late: bool, mode: int | None = None, network_ms: float = 0.0) -> None:
+        """Count one hop of audio, its processing (of that the network's) and the mode that ran."""
+        self.network_ms += network_ms
         if mode is not None:
             self.modes[mode] += 1
         self.hops += 1
@@ -98,8 +100,9 @@ class Tally:
         seconds = self.hops * self.hop_ms / 1000
         per_second = self.total_ms / seconds if seconds else 0.0
         p99_ms = self.histogram.percentile_ms(0.99)
+        network_ms = self.network_ms / self.hops if self.hops else 0.0
         cost = (per_second, p99_ms, seconds)
-        return Summary(self.hops, self.late, overflows, *cost, interrupted, clipped=self.clipped)
+        return Summary(self.hops, self.late, overflows, *cost, interrupted, clipped=self.clipped, network_ms=network_ms)
 
 
 class Keeper:
@@ -163,7 +166,7 @@ def listen(
             start_ms = count * tally.hop_ms - listener.metadata.window_ms
             scores = listener.push(block)
             result = decider.update(start_ms, scores.probabilities)
-            ran = _turn(listener, dial, scores)
+            ran = turn(listener, dial, scores)
             processing_ms = _since_ms(begun)
             if keeper is not None:
                 keeper.hear(block)
@@ -175,7 +178,7 @@ def listen(
                 on_hop(Hop(block, scores, result, tally.late, _told(blocks, "overflows"), ran))
             if is_audio:
                 tally.clipped += is_clipped(block)
-                tally.add(processing_ms, _since_ms(begun) > tally.hop_ms, scores.mode)
+                tally.add(processing_ms, _since_ms(begun) > tally.hop_ms, scores.mode, scores.elapsed_ms)
     except KeyboardInterrupt:
         interrupted = True
     summary = tally.summary(_told(blocks, "overflows"), interrupted)
@@ -206,20 +209,8 @@ def _with_silence(blocks: Iterable[np.ndarray], listener: Listener) -> Iterator[
 
 def _start(listener: Listener, decider: Decider, dial: Dial | None) -> None:
     """Nothing has been heard yet."""
-    listener.reset()
     decider.reset()
-    if dial is not None:
-        dial.reset()
-        listener.set_dial(dial.values)
-
-
-def _turn(listener: Listener, dial: Dial | None, scores: Scores) -> Ran | None:
-    """Turn the dial for the next hop by what ran in this."""
-    if dial is None or scores.mode is None:
-        return None
-    ran = dial.ran(scores.mode, scores.elapsed_ms)
-    listener.set_dial(dial.values)
-    return ran
+    start_anew(listener, dial)
 
 
 def _named(listener: Listener, modes: Counter[int]) -> dict[str, int] | None:

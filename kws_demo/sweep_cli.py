@@ -33,7 +33,9 @@ MOST_SEEDS = 1000
     "--data", required=True, help="As milliwise search takes it. On a cluster, a path has to be there on every node."
 )
 @click.option("--budget", "budgets", required=True, help="BUDGET,BUDGET,… of one kind: '2 MFLOPs,4 MFLOPs'.")
-@click.option("--strategy", "strategies", default="bsn", show_default=True, help="NAME,NAME,… as search takes them.")
+@click.option(
+    "--strategy", "strategies", default="bsn", show_default=True, help="NAME,NAME,… as search takes them, except sanas."
+)
 @cost_option
 @click.option(
     "--penalty",

@@ -12,6 +12,7 @@ import numpy as np
 from exporters.listener import Listener
 from exporters.metadata import SILENCE
 from kws_demo.decide import Decider, Result
+from kws_demo.dial import Dial
 from kws_demo.score import Found
 from kws_demo.stream import Hop, Summary, listen
 
@@ -79,15 +80,18 @@ def transcribe(
     notes: Notes,
     paced: bool = False,
     on_hop: Callable[[Hop], None] | None = None,
+    budget_ms: float | None = None,
 ) -> Transcript:
     """Listen to blocks float32 [hop_samples] until they end; `paced` at the speed of life instead of at once.
+
+    Of an adaptive listener no mode runs that would not in `milliwise stream`, with the same budget.
 
     Raises:
         MilliwiseError: the source or the listener fails.
         KeyboardInterrupt: on Ctrl-C.
     """
     source = Paced(blocks, 1000 * listener.hop_samples / listener.rate) if paced else blocks
-    summary = listen(listener, source, notes, lambda found: None, on_hop)
+    summary = listen(listener, source, notes, lambda found: None, on_hop, dial=Dial.of(listener, budget_ms))
     if summary.interrupted:  # a part of a recording cannot be scored against all of its words
         raise KeyboardInterrupt
     variation = source.variation if isinstance(source, Paced) else None

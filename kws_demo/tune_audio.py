@@ -16,6 +16,7 @@ from exporters.listener import Listener
 from exporters.metadata import RATE_HZ
 from kws_demo.audio import reblock, wav_blocks_of
 from kws_demo.decide import Decider, Decision, is_keyword
+from kws_demo.dial import Dial, start_anew, turn
 from kws_demo.noises import CLIP_SAMPLES, coloured
 from kws_demo.recordings import Recording, noise_files, read_clip, untrained_recordings
 from kws_demo.track import Track
@@ -120,8 +121,10 @@ def positives(folder: Path, listener: Listener, seed: int) -> tuple[Stream, Said
     return Stream([Piece(printable(folder), blocks)], float(seconds)), said
 
 
-def hear(listener: Listener, stream: Stream, title: str, lowest: float = 0.0) -> Heard:
+def hear(listener: Listener, stream: Stream, title: str, lowest: float = 0.0, budget_ms: float | None = None) -> Heard:
     """Push a whole stream through a listener whose states are never reset; no threshold will be below `lowest`.
+
+    Of an adaptive listener no mode runs that would not in `milliwise stream`, with the same budget.
 
     Raises:
         MilliwiseError: a recording is damaged, or the listener fails.
@@ -130,13 +133,16 @@ def hear(listener: Listener, stream: Stream, title: str, lowest: float = 0.0) ->
     hop_ms = 1000 * listener.hop_samples / listener.rate
     decider, track = Decider(listener.labels, hop_ms, settings), Track(listener.labels, settings, lowest)
     watch = _Watch(listener.labels, hop_ms, window_ms)
-    listener.reset()
+    dial = Dial.of(listener, budget_ms)
+    start_anew(listener, dial)
     hops = 0
     with progress(title, stream.seconds) as advance:
         for piece in stream.pieces:
             for index, block in enumerate(piece.blocks, 1):
                 hops += 1
-                probabilities = listener.push(block).probabilities
+                scores = listener.push(block)
+                probabilities = scores.probabilities
+                turn(listener, dial, scores)
                 start_ms = hops * hop_ms - window_ms
                 track.add(start_ms, decider.update(start_ms, probabilities))
                 watch.see(probabilities, piece.name, index)

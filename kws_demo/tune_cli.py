@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # these need onnxruntime, which help must not wait for
     from kws_demo.tune_audio import Suspect
 
 NEGATIVES = "Audio without the keywords: a folder of recordings of any length, or generated talk, such as synth:en:6."
+BUDGET = "Of an adaptive listener: tune it for that milliwise stream --budget-ms, which opens fewer of its gates."
 POSITIVES = "Recordings of the keywords in folders of their names, to see how many are missed."
 
 
@@ -33,20 +34,22 @@ POSITIVES = "Recordings of the keywords in folders of their names, to see how ma
     "--spoken",
     help="WORD,WORD,…: the keywords, in their order, as the language of generated talk writes them if labels do not.",
 )
+@click.option("--budget-ms", type=Finite(min=0, min_open=True), help=BUDGET)
 @seed_option
 @json_option
 def tune(
     model: str, spec: str, fa_per_hour: float, folder: Path | None, output: Path | None, drawing: Path | None,
-    noise: Path | None, spoken: str | None, seed: int, as_json: bool,
+    noise: Path | None, spoken: str | None, budget_ms: float | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose the thresholds of the listener MODEL for a number of false alarms an hour.
 
     MODEL is an .onnx file or a listener that `milliwise models` lists. The thresholds are the lowest that keep the
     number on the negatives, of which each keyword has an equal share. Exits with 1 when the negatives are too short to
     show it: no false alarm in T hours shows only that there are fewer than 3 / T an hour; or when no threshold keeps a
-    keyword within its share, so that it would never be found.
+    keyword within its share, so that it would never be found; if that is so for all of them, nothing is written.
     """
     from exporters.listener import Listener
+    from kws_demo.dial import require_gates
     from kws_demo.shipped import resolve_model
     from kws_demo.source import split_words
     from kws_demo.tune import GRID, thresholds_for
@@ -56,28 +59,28 @@ def tune(
         if path is not None:
             require_writable(path)
     listener = Listener.open(resolve_model(model))
+    require_gates(listener, budget_ms)
     stream = negatives(spec, listener, seed, noise, split_words(spoken) if spoken is not None else ())
-    clips = _clips(folder, listener, seed) if folder is not None else None  # first: it is over sooner
-    heard = hear(listener, stream, "listening to the negatives", lowest=float(GRID[0]))
+    clips = _clips(folder, listener, seed, budget_ms) if folder is not None else None  # first: it is over sooner
+    heard = hear(listener, stream, "listening to the negatives", float(GRID[0]), budget_ms)
     _warn(heard.suspects)
     tuned = thresholds_for(heard, fa_per_hour, stream.synthetic, clips)
     if len(tuned.never) == len(tuned.thresholds):
-        raise MilliwiseError(
-            f"no threshold keeps the false alarms below {fa_per_hour:g} an hour: listen to the negatives for the"
-            " keywords, or allow more"
-        )
-    _write(tuned, listener, output, drawing, {"negatives": spec, "seed": seed})
-    report(as_json, {**tuned.summary(), "suspects": [each._asdict() for each in heard.suspects]}, _text(tuned, output))
+        text = f"{_text(tuned, None)}\nnothing is written: with these thresholds no keyword would ever be found"
+    else:
+        _write(tuned, listener, output, drawing, {"negatives": spec, "seed": seed})
+        text = _text(tuned, output)
+    report(as_json, {**tuned.summary(), "suspects": [each._asdict() for each in heard.suspects]}, text)
     if tuned.never or not tuned.supported:
         click.get_current_context().exit(1)
 
 
-def _clips(folder: Path, listener: Listener, seed: int) -> Clips:
+def _clips(folder: Path, listener: Listener, seed: int, budget_ms: float | None) -> Clips:
     from kws_demo.tune import GRID, Clips
     from kws_demo.tune_audio import hear, positives
 
     stream, said = positives(folder, listener, seed)
-    heard = hear(listener, stream, "listening to the keywords", lowest=float(GRID[0]))
+    heard = hear(listener, stream, "listening to the keywords", float(GRID[0]), budget_ms)
     return Clips(heard, said, listener.metadata.window_ms)
 
 

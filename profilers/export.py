@@ -14,7 +14,7 @@ from profilers.check import Check, require_same_machine
 from profilers.clock import CHECK_CALLS
 from profilers.export_adaptive import export_adaptive, export_bundle
 from profilers.listener_metadata import image_properties, listener_metadata
-from profilers.measured_file import measured_on
+from profilers.measured_file import measured_on, why_not_measured
 from profilers.target import LocalTarget
 from toolkit.budget import OWN, Budget, show
 from toolkit.costs import price, price_modes
@@ -112,7 +112,7 @@ def _export_static(
         "measured": measured and measured.facts(),
         "budget": str(budget),
         "budget_kept": _is_kept(budget, selected, profile, measured, own),
-        "reason": _why_not_told(budget, selected, measured),
+        "reason": _why_not_told(budget, selected, profile, measured),
     }
 
 
@@ -158,7 +158,7 @@ def _was_kept(selected: Selected) -> bool:
     return any(isinstance(row, dict) and row.get("chosen") is True and row.get("fits") is True for row in found)
 
 
-def _why_not_told(budget: Budget, selected: Selected, measured: Check | None) -> str | None:
+def _why_not_told(budget: Budget, selected: Selected, profile: DeviceProfile, measured: Check | None) -> str | None:
     """Why nobody knows whether the file keeps the budget, if nobody does."""
     if budget.metric == "makespan_ms":
         before = selected.facts.get("measured")
@@ -168,7 +168,7 @@ def _why_not_told(budget: Budget, selected: Selected, measured: Check | None) ->
             f"this file is run as a whole, and {budget} is of its network when {budget.workers} workers share its "
             f"edges ({searched})"
         )
-    return "its target cannot be reached" if measured is None and budget.metric == "latency_ms" else None
+    return why_not_measured(profile) if measured is None and budget.metric == "latency_ms" else None
 
 
 def _predicted_ms(selected: Selected, profile: DeviceProfile) -> float:

@@ -14,7 +14,7 @@ from exporters.onnx import with_properties
 from exporters.verify_adaptive import AdaptiveVerification, verify_adaptive
 from profilers.check import Check
 from profilers.listener_metadata import listener_metadata
-from profilers.measured_file import measured_on
+from profilers.measured_file import measured_on, why_not_measured
 from profilers.modes import ModeCosts, forced
 from toolkit.adaptive import AdaptiveNetwork
 from toolkit.budget import AVERAGED, Budget
@@ -39,7 +39,8 @@ def export_adaptive(
     """Write the adaptive listener of a run; its budget is a mean, which the search predicted of streams of people.
 
     Returns:
-        The JSON keys of `milliwise export`; what is measured is the dearest mode, forced at every hop.
+        The JSON keys of `milliwise export`; what is measured is the dearest mode, forced at every hop. Where nothing
+        was, nobody says that a budget of time is kept.
 
     Raises:
         MilliwiseError: the run lacks figures, the export fails a check, or the target fails.
@@ -66,7 +67,10 @@ def export_adaptive(
         aside.write_bytes(described(checked[0]))
 
     write_file(output, write)
-    return _result(output, output.stat().st_size, verified[0], checked[0], figures)
+    result = _result(output, output.stat().st_size, verified[0], checked[0], figures)
+    if checked[0] is None and budget.timed:
+        return {**result, "budget_kept": None, "reason": why_not_measured(profile)}
+    return result
 
 
 def export_bundle(
@@ -97,7 +101,11 @@ def export_bundle(
         verified.append(verify_adaptive(aside, adaptive))
 
     write_bundle(output, write)
-    return _result(output, sizes[0], verified[0], None, figures)
+    result = _result(output, sizes[0], verified[0], None, figures)
+    if not figures.budget.timed:
+        return result
+    reason = "of several files, only what their modes cost in one file is known; milliwise stream --wav tells"
+    return {**result, "budget_kept": None, "reason": reason}
 
 
 class _Figures(NamedTuple):

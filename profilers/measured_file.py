@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from profilers.bundle import BundleTarget
 from profilers.check import Check, check_budget, require_same_machine
 from profilers.target import parse_target
 from toolkit.budget import Budget
@@ -38,3 +39,10 @@ def measured_on(
         if on is None:  # the profile's own: what it predicts holds, the listener is only not measured
             return None
         raise
+
+
+def why_not_measured(profile: DeviceProfile) -> str:
+    """Why `measured_on` has nothing to tell of the profile's own target, with the cure."""
+    if isinstance(parse_target(profile.target), BundleTarget):
+        return f"{profile.target} is carried by hand: copy the file to the device and run milliwise check there"
+    return f"{profile.target} cannot be reached: export again when it can"

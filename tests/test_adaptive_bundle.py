@@ -25,9 +25,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from exporters import verify_adaptive
-from exporters.adaptive_bundle import (
-    to_bundle,
-)
+from exporters.adaptive_bundle import require_bundle_place, to_bundle
 from exporters.adaptive_bundle_listener import Bundle
 from exporters.listener import Listener
 from exporters.verify_adaptive import streams
@@ -206,13 +204,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         patched.setattr(export_adaptive, "verify_adaptive", lambda path, network: verify(path, network, hops=50))
         arguments = ("--space", gated_space.__file__, "--control", "bundle", "--json")
         done = milliwise("export", home / "run", "-o", home / "bundle", *arguments)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
+    assert "is not measured: of several files, only what their modes cost in one file is known" in done.stderr
     return home / "bundle", json.loads(done.stdout)
 
 
 def test_the_command_exports_it(exported: tuple[Path, dict[str, Any]]) -> None:
     folder, told = exported
-    assert told["bytes"] == sum(path.stat().st_size for path in folder.iterdir()) and told["budget_kept"] is True
+    assert told["bytes"] == sum(path.stat().st_size for path in folder.iterdir()) and told["budget_kept"] is None
     assert told["measured"] is told["measured_p50_ms"] is told["measured_p95_ms"] is None
     assert told["verified"]["hops"] == 50 and told["max_abs_diff"] < 1e-5 and told["predicted_ms"] == 2.0
     listener = Listener.open(folder)
@@ -227,6 +226,8 @@ def test_a_place_that_is_no_bundle_is_refused_before_any_work(
     (tmp_path / "mine.txt").touch()
     done = milliwise("export", run, "-o", tmp_path, "--space", gated_space.__file__, "--control", "bundle")
     assert done.exit_code == 2 and "which is no bundle" in done.stderr and "verifying" not in done.stderr
+    with pytest.raises(MilliwiseError, match=r"cannot (replace|write) /"):
+        require_bundle_place(Path("/"))
 
 
 def test_only_single_files_are_timed(exported: tuple[Path, dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from exporters.adaptive import mode_names, modes_after, to_adaptive_onnx
+from exporters.binding import Binding
 from exporters.listener import Listener
 from exporters.onnx import state_shapes, to_onnx, with_properties
 from exporters.verify_adaptive import streams
@@ -44,6 +45,30 @@ def heard(content: bytes, audio: exported.Audio) -> tuple[exported.Audio, list[i
     """Scores [hops, labels] and modes, in a loop of our own."""
     rows = exported.streamed(content, audio[None], HOP, 1, "audio")
     return np.concatenate([row[0] for row in rows]), [int(row[1][0]) for row in rows]
+
+
+@BOTH
+def test_every_gate_was_open_before_the_first_hop(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None fails, or is slow, hours later; and nothing of it is remembered."""
+    ran: list[int] = []
+    run = Binding.run
+
+    def counted(binding: Binding, options: onnxruntime.RunOptions | None = None) -> None:
+        run(binding, options)
+        assert binding.mode is not None
+        ran.append(int(binding.mode[0]))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Binding, "run", counted)
+        listener = Listener.open(adaptive_listener.written(tmp_path, make()))
+    names = [mode["name"] for mode in listener.metadata.modes]
+    parts = {part for name in names for part in name.split("+")}
+    assert {part for place in ran for part in names[place].split("+")} == parts and len(names) - 1 in ran
+    fresh = exported.streamed((tmp_path / "adaptive.onnx").read_bytes(), sound(20)[None], HOP, 1, "audio")
+    for block, (scores, mode) in zip(sound(20).reshape(-1, HOP), fresh, strict=True):
+        told = listener.push(block)
+        np.testing.assert_array_equal(told.probabilities, scores[0])
+        assert told.mode == int(mode[0])
 
 
 def test_the_hops_compared_change_their_scores_and_modes() -> None:

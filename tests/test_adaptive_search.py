@@ -22,11 +22,11 @@ from exporters import verify_adaptive
 from exporters.listener import Listener
 from kws_demo import adaptive_search as search_module
 from kws_demo.data import SpeechData
-from profilers import check, export_adaptive, modes
+from profilers import check, export_adaptive, measured_file, modes
 from profilers.clock import PacedTiming
 from toolkit.cli import main
 from toolkit.controller_training import ControllerTraining
-from toolkit.errors import MilliwiseError
+from toolkit.errors import MilliwiseError, Unreachable
 from toolkit.profile import DeviceProfile
 from toolkit.run import load_selected
 from toolkit.spaces import find_space
@@ -204,6 +204,7 @@ def test_a_discount_teaches_by_reinforce_as_published(
     told = answer(search(profile_file, tmp_path / "run", "--discount", 0.5, "--json"))
     (objective,) = asked
     assert not objective.exact and objective.discount == 0.5 and objective.restraint == 0
+    assert objective.run_hops == 1, "the return has what later hops bring: a cold start is billed in full"
     weights = objective.class_weights
     assert weights is not None and weights[0] == min(weights) < 1, "most hops are silence"
     assert told["streams"]["hops"] > 100
@@ -279,6 +280,25 @@ def test_if_is_the_default(found: tuple[Path, dict[str, Any]], exported: tuple[P
     done = run("export", found[0], "-o", path, "--space", SPACE, "--calls", 59, "--control", "if")
     assert done.exit_code in (0, 1) and path.read_bytes() == exported[0].read_bytes()
     assert f"the budget {BUDGET} is" in done.stdout
+
+
+def test_what_was_not_measured_is_not_said_to_be_kept(
+    found: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise Unreachable("pi cannot be reached")
+
+    monkeypatch.setattr(measured_file, "check_budget", away)
+    done = run("export", found[0], "-o", tmp_path / "m.onnx", "--space", SPACE, "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 1 and told["budget_kept"] is told["measured"] is None
+    assert told["reason"] == "local cannot be reached: export again when it can"
+    assert f"the budget {BUDGET} is not measured: local cannot" in done.stderr and (tmp_path / "m.onnx").exists()
+
+
+def test_a_device_that_is_carried_by_hand_is_refused_before_any_work(profile_file: Path, tmp_path: Path) -> None:
+    done = search(profile_file, tmp_path / "run", "--on", f"bundle:{tmp_path / 'pi'}")
+    assert "is carried by hand: use --on ssh://HOST" in refusal(done) and not (tmp_path / "run").exists()
 
 
 def test_static_has_all_edges_and_no_modes(found: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -224,6 +225,17 @@ def test_progress_that_nobody_can_read_stops_no_work(monkeypatch: pytest.MonkeyP
             patched.setattr(sys, "stderr", stream)
             with progress("working", 1.0) as advance:
                 advance(1.0)
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("profile", True), ("stream", False)])
+def test_ctrl_c_says_how_to_go_on(command: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.Command, "invoke", interrupted)
+    done = CliRunner().invoke(main, [command, *(["kws-ds", "-o", "p.json"] if goes_on else [])])
+    way_on = ": the same command with --resume goes on; without, it begins anew"
+    assert (done.exit_code, done.stderr) == (130, f"interrupted{way_on if goes_on else ''}\n")
 
 
 @pytest.mark.parametrize("delay_s", [0.03, 0.08, 0.15])

@@ -262,16 +262,17 @@ def test_it_turns_a_listener_without_another_export(tmp_path: Path) -> None:
     for wrong in (np.zeros(3), np.zeros((1, 2)), np.array([0, np.nan]), np.array([0, np.inf])):
         with pytest.raises(MilliwiseError, match="a finite number for each of 2 gates"):
             listener.set_dial(wrong)
-    assert Dial.of(listener, 1.0).values.shape == (2,)
+    dial = Dial.of(listener, 1.0)
+    assert dial is not None and dial.values.shape == (2,)
 
 
-def test_a_machine_that_is_slower_than_billed_is_told(tmp_path: Path) -> None:
-    listener = Listener.open(write(tmp_path / "adaptive.onnx", adaptive()))
-    summary = Summary(hops=10, late=0, overflows=0, ms_per_second=50.0, p99_ms=11.0, seconds=2.0)
+def test_a_machine_that_is_slower_than_billed_is_told() -> None:
+    cost = {"ms_per_second": 80.0, "p99_ms": 11.0, "network_ms": 10.0}  # of 16 ms a hop; only the network is billed
+    summary = Summary(hops=10, late=0, overflows=0, seconds=2.0, **cost)
     said: list[str] = []
-    _say_overspent(summary, listener, 10.0, said.append)
-    assert not said, "ten milliseconds for each hop of 200"
-    _say_overspent(summary, listener, 5.0, said.append)
+    _say_overspent(summary, 9.0, said.append)
+    assert not said, "a tenth more is what two measurements differ by"
+    _say_overspent(summary, 5.0, said.append)
     assert len(said) == 1 and said[0].startswith("hops took 10 ms on average, not 5: ")
 
 
@@ -281,5 +282,4 @@ def test_a_listener_without_gates_has_no_dial(mode: bool, tmp_path: Path) -> Non
     assert listener.gates == 0
     with pytest.raises(MilliwiseError, match="has no dial"):
         listener.set_dial(np.zeros(1))
-    with pytest.raises(MilliwiseError, match="do not name"):
-        Dial.of(listener)
+    assert Dial.of(listener) is None

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from toolkit.budget import Budget
+from toolkit.budget import Budget, show
 from toolkit.cli import main
 from toolkit.costs import ACCOUNTING, price
 from toolkit.makespan import HEAD, OperationCost, ParallelModel
@@ -58,6 +58,7 @@ def test_a_search_under_a_makespan(tmp_path: Path, profile: DeviceProfile) -> No
     assert told["measured_makespan_ms"] == measured["makespan_ms"] > 0 and measured["workers"] == 2
     (chosen,) = (row for row in run["pareto"] if row["chosen"])
     assert chosen["predicted_makespan_ms"] == pytest.approx(asked(run["kept"])) and asked(run["kept"]) <= limit_ms
+    assert f"kept (at most {show('latency_ms', measured['makespan_upper_ms'])} measured)" in done.stderr
     assert chosen["measured_makespan_upper_ms"] == measured["makespan_upper_ms"] <= limit_ms and chosen["fits"] is True
     assert measured["predicted_ms"] == pytest.approx(asked(run["kept"])) and measured["used"] in (1, 2)
 

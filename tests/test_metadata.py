@@ -53,7 +53,11 @@ valid = st.fixed_dictionaries(
         "seed": st.integers(0, 2**64),
         "budget": st.none() | st.just("2 ms"),
         "predicted_ms": st.none() | st.floats(0, 100),
-        "modes": st.lists(st.fixed_dictionaries({"name": words, "predicted_ms": st.floats(0, 9)}), max_size=2),
+        "modes": st.lists(
+            st.fixed_dictionaries({"name": words, "predicted_ms": st.floats(0, 9)}),
+            max_size=2,
+            unique_by=lambda mode: mode["name"],
+        ),
     }
 )
 
@@ -105,6 +109,8 @@ def test_tuples_become_lists_and_nothing_is_shared() -> None:
         ("decision", {"average_ms": 500}),
         ("decision", {"average_ms": 500, "threshold": 1.1, "suppression_ms": 1500, "minimum_count": 3}),
         ("modes", [{"name": "small"}]),
+        ("modes", [{"name": "small", "predicted_ms": 1.0}] * 2),
+        ("modes", [{"name": str(number), "predicted_ms": 1.0} for number in range(3**8 + 1)]),
         ("measured_ms", {"p50": 1}),
         ("front_end", []),
         ("front_end", {"a": {1, 2}}),

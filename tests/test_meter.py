@@ -22,6 +22,21 @@ def test_level() -> None:
     assert level_db(np.zeros(10, np.float32)) == level_db(np.zeros(0, np.float32)) == -90
 
 
+def test_a_terminal_that_was_closed_is_drawn_on_no_more() -> None:
+    class Closed(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    meter = Meter(Closed())
+    assert meter.live
+    meter.draw(READING)
+    meter.clear()
+    assert not meter.live
+
+
 def test_the_threshold_is_drawn_in_the_bar() -> None:
     assert bar(0.5, 10, 0.7) == "█████··│··"
     assert bar(0.9, 10, 0.7) == "███████│█·"

@@ -3,6 +3,7 @@
 import queue
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,36 @@ def test_overflows_of_the_card_and_of_the_ring_are_counted(sound: FakeSound) -> 
             mic._stream.start()  # type: ignore[attr-defined]
             heard_until_unplugged(mic)
     assert mic.overflows == 3 + 1 + 1 + 2 * 2
+
+
+def test_what_a_full_ring_lost_is_a_gap(sound: FakeSound) -> None:  # noqa: F811
+    said: list[str] = []
+    sound.script = [(np.full((320, 1), 0.25, np.float32), False)] * 90  # the ring holds 80 chunks
+    with Microphone(None, 480, said.append, patience_s=0) as mic:
+        blocks = iter(mic)
+        heard = [next(blocks) for _ in range(10)]
+        sound.script = [(np.full((320, 1), 0.5, np.float32), False)] * 3
+        mic._stream.start()  # type: ignore[attr-defined]
+        heard += [next(blocks) for _ in range(80 * 320 // 480 - 10)]
+        assert (mic.returns, said) == (0, []) and set(np.concatenate(heard)) == {0.25}
+        assert next(blocks).tolist() == [0.5] * 480  # no block is of before and after
+        assert mic.returns == 1 and len(said) == 1 and "was lost, for nobody took it for 4 s" in said[0]
+
+
+class Broken:
+    """An audio system that has no sound server, or lost it."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+    default = type("Default", (), {"device": (0, 0)})
+
+    def query_devices(self) -> list[Any]:
+        raise self.PortAudioError("Error querying device")
+
+
+def test_an_audio_system_that_does_not_work_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Broken())
+    with pytest.raises(MilliwiseError, match=r"tells no devices \(Error querying device\): pipe audio: arecord"):
+        microphones()
 
 
 class Sleepy(queue.Queue):

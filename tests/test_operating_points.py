@@ -18,6 +18,7 @@ from kws_demo.operating_points import (
     joined,
     missed_more,
     misses_and_alarms,
+    own_fronts,
     pareto_front,
     pareto_point,
     spent_ms,
@@ -186,6 +187,12 @@ def test_the_front_are_the_points_that_no_other_beats(places: list[tuple[int, in
         return any(a <= ms and b <= misses and (a, b) != (ms, misses) for a, b in places)
 
     assert pareto_front(places, of) == sorted({each for each in places if not beaten(*each)})
+
+
+def test_a_policy_has_a_front_of_its_own() -> None:
+    points = [("ours", 3, 0.1), ("gate", 5, 0.2), ("gate", 2, 0.4), ("ours", 4, 0.1), ("gate", 6, 0.3)]
+    rows = [{"name": name, "ms_per_second": ms, "misses": misses} for name, ms, misses in points]
+    assert own_fronts(rows) == [rows[0], rows[2], rows[1]]
 
 
 def test_cost_by_share_is_the_mean_of_each_bin() -> None:

@@ -59,6 +59,8 @@ def test_what_it_was_made_for_is_compared_and_both_values_are_shown() -> None:
     other = Graph(toy.EDGES[:-1], "mel", "out")
     with pytest.raises(ProfileMismatch, match=f"{toy.GRAPH.digest()}.*{other.digest()}"):
         profile.require(other)
+    with pytest.raises(ProfileMismatch, match="run milliwise profile kws-coarse"):
+        profile.require(other, space="kws-coarse")
     with pytest.raises(ProfileMismatch, match="thread count 1, not 2"):
         profile.require(toy.GRAPH, threads=2)
     with pytest.raises(ProfileMismatch, match="hop in ms 40, not 200"):

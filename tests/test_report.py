@@ -121,6 +121,11 @@ def test_a_hostile_file_name_stays_one_word_of_the_shell() -> None:
     assert commands[2][3:] == ["--budget", "1 ms"]
 
 
+@pytest.mark.parametrize("budget", ["40 MFLOPs", "500 kB", "12 cost", "5 ms@2", "0.9 ms mean", "fast"])
+def test_no_file_is_checked_for_a_budget_that_is_not_of_one(budget: str) -> None:
+    assert not [text for text in Reader(made(budget=budget)).text if text.startswith("milliwise check")]
+
+
 def test_without_facts_every_section_says_so() -> None:
     bare = fake.profile(held_out=replace(fake.profile().held_out, rows=()))
     text = Reader(page(bare, {}, [], None)).all_text()

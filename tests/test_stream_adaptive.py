@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from click.testing import CliRunner
 from fake_adaptive import MODES, adaptive
 from test_stream import milliwise
-from tiny_listener import HOP, tone, write
+from tiny_listener import HOP, model, tone, write
 
 from exporters.listener import Listener
 from kws_demo.audio import wav_blocks
 from kws_demo.decide import Decider
 from kws_demo.dial import Dial
+from kws_demo.score_cli import score
 from kws_demo.stream import Hop, listen
+from kws_demo.tune_audio import Piece, Stream, hear
 
 
 @pytest.fixture
@@ -46,6 +49,29 @@ def test_a_budget_holds_and_less_of_it_is_less(gated: Path, long: Path) -> None:
         assert ("less than the cheapest mode" in done.stderr) == (budget_ms == 0.1)
     assert spent[0] == spent[1] == 0.5 and spent == sorted(spent) and spent[2] > 0.5
     assert spent[-1] == pytest.approx((45 * 0.5 + 10.5 + 29 * 2.5) / 75)  # as learned
+
+
+def test_a_recording_is_scored_with_the_modes_that_stream_runs(gated: Path, long: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("loud, 4000\n")
+    asked = ("--wav", long, "--labels", tmp_path / "long.txt", "--json")
+    for budget in ((), ("--budget-ms", 0.7)):
+        streamed = json.loads(milliwise("stream", gated, "--wav", long, "--json", *budget).stdout.splitlines()[-1])
+        scored = json.loads(CliRunner().invoke(score, [str(each) for each in (gated, *asked, *budget)]).stdout)
+        assert scored["modes"] == streamed["modes"]
+    fixed = write(tmp_path / "fixed.onnx", model())
+    refused = CliRunner().invoke(score, [str(each) for each in (fixed, *asked, "--budget-ms", 0.7)])
+    assert "--budget-ms is of listeners that choose their network" in str(refused.exception)
+
+
+def test_thresholds_are_tuned_for_the_modes_that_stream_runs(gated: Path, long: Path, tmp_path: Path) -> None:
+    listener, pieces = Listener.open(gated), [*wav_blocks(soundfile.read(long, dtype="float32")[0], HOP)]
+    ran: list[int | None] = []
+    push = listener.push
+    listener.push = lambda block: (scores := push(block), ran.append(scores.mode))[0]  # type: ignore[method-assign]
+    hear(listener, Stream([Piece("long", pieces)], 15.0), "listening", budget_ms=0.5)
+    assert ran == [0] * 75
+    hear(listener, Stream([Piece("long", pieces)], 15.0), "listening")
+    assert len(set(ran[75:])) == 3, "the dial of the time before is no more"
 
 
 def test_the_meter_is_told_what_an_adaptive_listener_did(gated: Path) -> None:

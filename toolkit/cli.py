@@ -81,8 +81,14 @@ class Commands(click.Group):
             package = error.name.split(".")[0]
             raise _Failure(str(MissingExtra(package, EXTRA_OF.get(package, "search")))) from error
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            click.echo(f"interrupted{self._way_on(context)}", err=True)
             context.exit(130)
+
+    def _way_on(self, context: click.Context) -> str:
+        """How to keep what the interrupted command has done, if it can go on."""
+        command = self.get_command(context, context.invoked_subcommand or "")
+        names = {parameter.name for parameter in command.params} if command is not None else set()
+        return ": the same command with --resume goes on; without, it begins anew" if "resume" in names else ""
 
 
 class _Failure(click.ClickException):

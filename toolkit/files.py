@@ -74,7 +74,7 @@ def require_writable(path: Path) -> None:
         MilliwiseError: it is a folder, or below something that is no folder or may not be written to.
     """
     path = Path(path)
-    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), path)
     if os.path.isdir(path):
         raise MilliwiseError(f"cannot write {path}: it is a folder; name a file in it")
     if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):

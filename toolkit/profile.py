@@ -250,8 +250,13 @@ class DeviceProfile:
                 f"run milliwise profile {self.space} again"
             )
 
-    def require(self, graph: Graph, threads: int | None = None, hop_ms: int | None = None) -> None:
+    def require(
+        self, graph: Graph, threads: int | None = None, hop_ms: int | None = None, space: str | None = None
+    ) -> None:
         """Refuse a profile that was made for something else.
+
+        Args:
+            space: whose graph it is, to be named in the message.
 
         Raises:
             ProfileMismatch: another graph, thread count or hop; both values are shown.
@@ -263,7 +268,8 @@ class DeviceProfile:
         ):
             if asked is not None and mine != asked:
                 raise ProfileMismatch(
-                    f"the profile of {self.space} was made for {what} {mine}, not {asked}: run milliwise profile again"
+                    f"the profile of {self.space} was made for {what} {mine}, not {asked}: "
+                    f"run milliwise profile {space or self.space}"
                 )
 
     def save(self, path: Path) -> None:

@@ -18,7 +18,7 @@ from kws_demo.bench.adaptive_static import static_points
 from kws_demo.bench.adaptive_thesis import PENALTIES, Protocol, judged
 from kws_demo.bench.adaptive_thesis import SPACE as THESIS_SPACE
 from kws_demo.bench.rows import Results, machine, row
-from kws_demo.operating_points import pareto_front
+from kws_demo.operating_points import own_fronts
 from profilers.modes import ModeCosts, measure_modes
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
@@ -169,12 +169,10 @@ def _rows(wanted: Judged, figures: Sequence[Sequence[float | None]], reason: str
 def _table(found: Sequence[Row]) -> list[Row]:
     """Of every way to choose a mode, the points on its own front: misses, with what they cost (no targets)."""
     rows = []
-    for kind in dict.fromkeys(each["name"] for each in found[0]["rows"]):
-        of_kind = [each for each in found[0]["rows"] if each["name"] == kind]
-        for each in pareto_front(of_kind, lambda one: (one["ms_per_second"], one["misses"])):
-            shown = f"{each['ms_per_second']:.2f} ms/s, in talk {each['talk_ms_per_second']:.2f}"
-            bounds = (each["misses_low"], each["misses_high"])
-            rows.append(row(f"  {kind} {each['parameter']}: misses", "-", each["misses"], None, bounds, shown))
+    for each in own_fronts(found[0]["rows"]):
+        shown = f"{each['ms_per_second']:.2f} ms/s, in talk {each['talk_ms_per_second']:.2f}"
+        bounds = (each["misses_low"], each["misses_high"])
+        rows.append(row(f"  {each['name']} {each['parameter']}: misses", "-", each["misses"], None, bounds, shown))
     return rows
 
 

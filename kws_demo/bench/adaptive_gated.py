@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from exporters.adaptive import mode_names, modes_after
 from kws_demo.adaptive_search import run_adaptive_search
 from kws_demo.data import SpeechData
 from kws_demo.decide import Decision
-from kws_demo.gates import GATES, Heard, Policy, dialled
+from kws_demo.gates import GATES, Cascade, Heard, Learned, Oracle, Policy, Random, dialled
 from kws_demo.long_streams import LongStream, long_stream
 from kws_demo.operating_points import (
     ParetoPoint,
@@ -44,6 +45,8 @@ HOP = HOP_MS * SAMPLES_PER_MS
 STREAM_S, SPEECH_SHARE = 7200.0, 0.05
 TALK_MINUTES, TALK_SEED = 20, 71
 ALARMS_PER_HOUR = 5.0
+HANGOVERS = (0, 1, 2, 4)  # hops for which a gate that has to be swept stays open
+SURE = (0.9, 1.0)  # above that a cascade takes the small network's word for it
 THRESHOLDS = np.append(np.round(np.linspace(0.02, 0.98, 49), 3), 1.0)  # with 1 nothing is announced
 SILENT, OPEN = 0, 1  # the modes of a listener that an outer gate wakes
 Row = dict[str, Any]
@@ -183,21 +186,31 @@ def choices(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
         yield Choice(
             "static", told[0], told, heard.scores_of(modes), *(np.full(hops, ms) for hops in (heard.hops, talk.hops))
         )
-    for kind in ("cascade", "random", "oracle"):
-        for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
-            if kind != "oracle":
-                yield inside(kind, parameter, GATES[kind](parameter))
-            else:
-                modes = GATES[kind](parameter)(heard)
-                before = np.concatenate([[0], modes[:-1]])
-                told = [names[place] for place in after[before, modes]]
-                shut = spent_ms(np.zeros(talk.hops, np.int64), table)
-                yield Choice(kind, parameter, told, heard.scores_of(modes), spent_ms(modes, table), shut)
-    dials = GATES["learned"].tried  # type: ignore[attr-defined]
+    for cascade in _cascades(heard.modes):
+        opened = names[after[cascade.open, cascade.open]]
+        yield inside("cascade", f"{cascade.low:g} to {cascade.high:g}, {_stays(cascade.hangover)}, {opened}", cascade)
+    for parameter in Oracle.tried:
+        modes = Oracle(parameter)(heard)
+        told = [names[place] for place in after[np.concatenate([[0], modes[:-1]]), modes]]
+        shut = spent_ms(np.zeros(talk.hops, np.int64), table)
+        yield Choice("oracle", parameter, told, heard.scores_of(modes), spent_ms(modes, table), shut)
+    dials = Learned.tried
     own, in_talk = dialled(adaptive, heard, dials), dialled(adaptive, talk, dials)
     for place, dial in enumerate(dials):
-        yield inside("learned", dial, _known({id(heard): own[place], id(talk): in_talk[place]}))
+        taught = _known({id(heard): own[place], id(talk): in_talk[place]})
+        yield inside("learned", dial, taught)
+        yield inside("random", dial, Random(taught, seed=trial.seed))
     yield from _outer(trial, outer_ms)
+
+
+def _cascades(modes: int) -> Iterator[Cascade]:
+    """Whatever may suit a cascade: both thresholds, how long it stays open, and to which mode but the first."""
+    for low, high, hangover, mode in product(Cascade.tried, SURE, HANGOVERS, range(1, modes)):
+        yield Cascade(low, high=high, hangover=hangover, open=mode)
+
+
+def _stays(hangover: int) -> str:
+    return f"{hangover} hops longer"
 
 
 def _known(modes: dict[int, np.ndarray]) -> Policy:
@@ -214,19 +227,20 @@ def _outer(trial: Trial, outer_ms: Row) -> Iterator[Choice]:
     for kind in ("energy", "vad"):
         gate_ms = outer_ms[kind]
         table = np.array([[gate_ms, gate_ms + outer_ms["restart"]], [gate_ms, gate_ms + outer_ms["alone"][-1]]])
-        for parameter in GATES[kind].tried:  # type: ignore[attr-defined]
-            policy = GATES[kind](parameter, shut=SILENT, open=OPEN)
-            modes, in_talk = policy(woken), policy(trial.talk) > SILENT
+        for parameter, hangover in product(GATES[kind].tried, HANGOVERS):  # type: ignore[attr-defined]
+            policy = GATES[kind](parameter, shut=SILENT, open=OPEN, hangover=hangover)
+            modes, in_talk = policy(woken), (policy(trial.talk) > SILENT).astype(np.int64)
             told = [("off", "open")[mode] for mode in modes]
-            ms = spent_ms(modes, table)
-            yield Choice(kind, parameter, told, woken.scores_of(modes), ms, spent_ms(in_talk.astype(np.int64), table))
+            ms, in_talk_ms = spent_ms(modes, table), spent_ms(in_talk, table)
+            name = f"{parameter:g}, {_stays(hangover)}"
+            yield Choice(kind, name, told, woken.scores_of(modes), ms, in_talk_ms)
 
 
 def points(trial: Trial, outer_ms: Row) -> Row:
     """Every choice at the same false alarms: its point, and how much more it misses than the dearest mode always on."""
     rng = np.random.default_rng(trial.seed)
-    found, reference = [], None
-    for choice in choices(trial, outer_ms):
+    found, reference, by_share = [], None, []
+    for choice in choices(trial, outer_ms):  # hundreds, each as long as the stream: none is kept
         sweep = trial.sweep(choice.scores)
         place = at_false_alarms(sweep, ALARMS_PER_HOUR)
         point = pareto_point(
@@ -234,19 +248,21 @@ def points(trial: Trial, outer_ms: Row) -> Row:
         )
         if choice.kind == "static":
             reference = (sweep.missed[place], point)  # the last one is that of all gates open
-        found.append((choice, sweep.missed[place], point))
+        if _is_ours(point):
+            by_share = _by_share(trial, choice)
+        found.append((point, sweep.missed[place], float(choice.talk_ms.mean()) * 1000 / HOP_MS))
     assert reference is not None
     return {
         "rows": [
             {
                 **point.facts(),
-                "talk_ms_per_second": float(choice.talk_ms.mean()) * 1000 / HOP_MS,
+                "talk_ms_per_second": talk_ms_per_second,
                 "more_missed": missed_more(missed, reference[0], trial.speakers, rng),
                 "more_delay_ms": _more_delay(point, reference[1]),
             }
-            for choice, missed, point in found
+            for point, missed, talk_ms_per_second in found
         ],
-        "by_share": _by_share(trial, next(choice for choice, _missed, point in found if _is_ours(point))),
+        "by_share": by_share,
         "words": len(trial.speakers),
         "hours": STREAM_S / 3600,
         "outer_ms": outer_ms,

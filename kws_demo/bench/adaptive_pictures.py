@@ -8,6 +8,7 @@ from typing import Any
 
 from kws_demo.drawings import adaptive
 from kws_demo.drawings.tradeoff import standalone
+from kws_demo.operating_points import own_fronts
 from toolkit.files import write_bytes
 from toolkit.run import read_log
 
@@ -24,7 +25,7 @@ def draw(folder: Path, found: Mapping[str, Any], run: Path) -> list[Path]:
     line = found["line"]
     taught = {row.get("epoch"): row for row in read_log(run) if row.get("stage") == TAUGHT}  # of the last training
     drawn = {
-        "front": adaptive.pareto(found["rows"], "learned"),
+        "front": adaptive.pareto(own_fronts(found["rows"]), "learned"),
         "labels": adaptive.cost_by_label(list(taught.values()), line["labels"]),
         "share": adaptive.cost_by_share(found["by_share"]),
         "timeline": adaptive.timeline(line),

@@ -44,8 +44,10 @@ def find_strategy(name: str) -> type[Strategy]:
     """The strategy of that name.
 
     Raises:
-        MilliwiseError: there is none; the message lists those there are.
+        MilliwiseError: there is none; the message lists those there are. (Adaptive networks are searched otherwise.)
     """
     if name not in STRATEGIES:
-        raise MilliwiseError(f"no strategy {name!r}: choose {' or '.join(STRATEGIES)}")
+        raise MilliwiseError(
+            f"no strategy {name!r}: choose {' or '.join(STRATEGIES)}; or, to search kws-gated and the like, sanas"
+        )
     return STRATEGIES[name]
