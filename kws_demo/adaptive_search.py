@@ -24,6 +24,7 @@ from kws_demo.streams import Mixture, Streams
 from kws_demo.train import Speech, accuracy
 from profilers.bundle import BundleTarget
 from profilers.check import require_same_machine
+from profilers.fixed import with_classifier
 from profilers.mode_prices import price_adaptive
 from profilers.modes import ModeCosts, measure_modes
 from profilers.target import parse_target
@@ -89,7 +90,7 @@ def run_adaptive_search(
     run = _AdaptiveRun(settings, profile, folder, resume)
     with run.timed("data"):
         run.load()
-    run.run_folder.begin()
+    run.run_folder.begin(run.profile)
     with run.timed("measure"):
         run.measure()
     with run.timed("edges"):
@@ -125,10 +126,8 @@ class _AdaptiveRun(Stages):
             self._require_feasible(self.prices.named_multiply_adds)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if isinstance(self.target, BundleTarget):
-            raise MilliwiseError(
-                f"sanas needs to measure what every mode costs, and {self.target.name} is carried by hand: use --on "
-                "ssh://HOST or --on local, with a profile of that device"
-            )
+            name = self.target.name
+            raise MilliwiseError(f"every mode has to be measured, and {name} is carried by hand: use --on ssh://HOST")
         require_same_machine(profile, self.target)
         require_device(settings.device)
         self.run_folder = RunFolder(folder, settings, profile, resume)
@@ -137,7 +136,11 @@ class _AdaptiveRun(Stages):
         """Read or make the data and build the network for its labels."""
         self.data: SpeechData = data_of(self.settings)
         torch.manual_seed(self.settings.seed)
-        self.adaptive: AdaptiveNetwork = self.space.adaptive(len(self.data.labels), self.profile.hop_ms)
+        labels = len(self.data.labels)
+        self.adaptive: AdaptiveNetwork = self.space.adaptive(labels, self.profile.hop_ms)
+        self.profile = with_classifier(self.profile, self.space, labels)
+        if self.prices is not None:
+            self.prices = price_adaptive(self.adaptive, self.profile, self.settings.network_only)
         self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
         self.speech = Speech(
             self.data, self.adaptive.network.stem, self.hop_samples, self.settings.seed, self.settings.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
 
 CANDIDATES_NAME = "candidates.json"
-ABOUT_AS_ACCURATE = 0.02  # of the validation clips: about their standard error
+ABOUT_AS_ACCURATE = 0.02  # of the validation clips, at most: nobody waits for a worse one
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Candidate:
     Attributes:
         kept: live edges.
         predicted_ms, predicted_upper_ms: of the profile: the p95, and where its upper confidence bound will likely lie.
-        accuracy: with the shared weights of the super-network.
+        accuracy, accuracy_error: with the shared weights of the super-network, and its standard error.
         parameters: of the whole network, with the head of the profile.
         measured_p95_ms, measured_upper_ms: on the target; None until it was measured, or for budgets of another kind.
         fits: whether it keeps the budget, once that is known.
@@ -47,6 +48,7 @@ class Candidate:
     chosen: bool = False
     check: dict[str, Any] = field(default_factory=dict)
     predicted_makespan_ms: float | None = None
+    accuracy_error: float = ABOUT_AS_ACCURATE
     measured_makespan_ms: float | None = None
     measured_makespan_upper_ms: float | None = None
 
@@ -79,18 +81,20 @@ def prediction_error(candidates: Iterable[Candidate]) -> float:
 def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate | None:
     """The most promising one that is not measured yet and may fit the limit, in the budget's unit; None if none may.
 
-    That is the most accurate one or, of those about as accurate with shared weights, the one of most parameters:
-    trained alone it has the most to gain. (Six searches of a ResNet fabric within 6.8 MFLOPs, then trained for 79 s:
-    right for 64.2 % of CIFAR-10; with the slowest one instead, 61.3 %.) Predictions are trusted as far as those of the
-    measured candidates came true.
+    That is the most accurate one or, of those about as accurate with shared weights (within the standard error of the
+    difference of two), the one of most parameters: trained alone it has the most to gain. (Six searches of a ResNet
+    fabric within 6.8 MFLOPs, then trained for 79 s: right for 64.2 % of CIFAR-10; with the slowest one instead, 61.3.)
+    Predictions are trusted as far as those of the measured candidates came true.
     """
     candidates = list(candidates)
     error = prediction_error(candidates)
     waiting = [each for each in candidates if each.fits is None]
     hopeful = [each for each in waiting if error == 1.0 or each.asked_ms * error <= limit]
-    best = max((each.accuracy for each in hopeful), default=0.0)
-    close = [each for each in hopeful if each.accuracy >= best - ABOUT_AS_ACCURATE]
-    return max(close, key=lambda each: (each.parameters, each.accuracy), default=None)
+    if not hopeful:
+        return None
+    best = max(hopeful, key=lambda each: each.accuracy)
+    least = best.accuracy - min(ABOUT_AS_ACCURATE, math.sqrt(2) * best.accuracy_error)
+    return max((each for each in hopeful if each.accuracy >= least), key=lambda each: (each.parameters, each.accuracy))
 
 
 def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
@@ -119,7 +123,7 @@ def _checked(candidate: Candidate) -> Candidate:
     Raises:
         ValueError: one is not.
     """
-    numbers = ["predicted_ms", "predicted_upper_ms", "accuracy", "parameters"]
+    numbers = ["predicted_ms", "predicted_upper_ms", "accuracy", "accuracy_error", "parameters"]
     measured = ["measured_p95_ms", "measured_upper_ms", "fine_tuned_accuracy", "fine_tuned_error"]
     measured += [f"{name}_ms" for name in ("predicted_makespan", "measured_makespan", "measured_makespan_upper")]
     for name, kinds in (

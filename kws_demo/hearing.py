@@ -10,7 +10,7 @@ from torch import Tensor
 from exporters.metadata import default_decision
 from kws_demo.calibrate import calibrate
 from kws_demo.data import SpeechData
-from kws_demo.task import Accuracy, Batch
+from kws_demo.task import Accuracy, Batch, some
 from kws_demo.train import Speech, accuracy
 from toolkit.spaces import SAMPLES_PER_MS
 from toolkit.supernet import SuperNetwork
@@ -41,9 +41,12 @@ class Hearing:
         """See `Task`."""
         self._speech.recalibrate(network, kept, batches)
 
-    def judge(self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None) -> Accuracy:
+    def judge(
+        self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None, most: int | None = None
+    ) -> Accuracy:
         """See `Task`."""
-        return accuracy(network, self._speech.evaluation(part), kept)
+        batches = self._speech.evaluation(part)
+        return accuracy(network, some(batches, sum(len(labels) for _inputs, labels in batches), most), kept)
 
     def hears_silence(self, network: SuperNetwork) -> bool:
         """See `Task`."""

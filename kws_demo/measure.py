@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporters.onnx import to_onnx, with_properties
 from kws_demo.candidate import Candidate
+from kws_demo.task import Accuracy
 from profilers.bundle import BundleTarget
 from profilers.check import check_budget
 from profilers.makespan_check import check_makespan
@@ -17,12 +18,12 @@ from toolkit.supernet import SuperNetwork
 
 
 def predicted_candidate(
-    kept: Architecture, accuracy: float, budget: Budget, price: Price, profile: DeviceProfile, bound: bool = False
+    kept: Architecture, judged: Accuracy, budget: Budget, price: Price, profile: DeviceProfile, bound: bool = False
 ) -> Candidate:
     """An architecture with what the profile predicts of it.
 
     Args:
-        accuracy: with the shared weights of the super-network.
+        judged: on the validation part, with the shared weights of the super-network.
         bound: predict latency at the bound that the profile calibrated, if it has one.
     """
     statistic, known = budget.statistic or "p95", profile.latency.bound is not None
@@ -30,7 +31,15 @@ def predicted_candidate(
     upper_ms = profile.paced_ms(price.graph, kept, f"{statistic}_upper", bound=bound and known)
     parameters = int(costs.price(price.graph, profile, Budget.parse("1 params"))(kept))
     makespan_ms = price(kept) if budget.metric == "makespan_ms" else None
-    return Candidate(sorted(kept), predicted_ms, upper_ms, accuracy, parameters, predicted_makespan_ms=makespan_ms)
+    return Candidate(
+        sorted(kept),
+        predicted_ms,
+        upper_ms,
+        judged.share,
+        parameters,
+        predicted_makespan_ms=makespan_ms,
+        accuracy_error=judged.error,
+    )
 
 
 def excess(candidate: Candidate, budget: Budget, price: Price) -> tuple[bool, float]:

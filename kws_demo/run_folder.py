@@ -34,7 +34,6 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Settings, profile: DeviceProfile, resume: bool) -> None:
         self.path = Path(path)
-        self._profile = profile
         measured = hashlib.sha256(json.dumps(asdict(profile), sort_keys=True).encode()).hexdigest()[:16]
         own = cost_digest(settings.cost)
         made_by = version("milliwise")
@@ -61,12 +60,16 @@ class RunFolder:
             )
         return True
 
-    def begin(self) -> None:
-        """Make the folder, unless its run is resumed: only when the data proved good, for bad data leaves nothing."""
+    def begin(self, profile: DeviceProfile) -> None:
+        """Make the folder, unless its run is resumed: only when the data proved good, for bad data leaves nothing.
+
+        Args:
+            profile: as the run prices by it.
+        """
         if self._resumed:
             return
         checkpoints = [path.name for path in self.path.glob("*.checkpoint")]
         for name in ("run.json", "log.jsonl", CANDIDATES_NAME, "weights.safetensors", MODES_NAME, *checkpoints):
             remove_file(self.path / name)
         write_json(self.path / ARGUMENTS_NAME, self._arguments)
-        self._profile.save(self.path / PROFILE_NAME)
+        profile.save(self.path / PROFILE_NAME)

@@ -7,7 +7,6 @@ only those that keep the budget on the device are fine-tuned, and the one that v
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,20 @@ from kws_demo.candidate import (
 from kws_demo.measure import excess, measure_candidate, predicted_candidate
 from kws_demo.preparation import prepare
 from kws_demo.run_folder import RunFolder
+from kws_demo.search_facts import search_facts
 from kws_demo.settings import Settings
 from kws_demo.stages import MOST_EPOCHS, Stages, require_device
+from kws_demo.task import Accuracy
 from kws_demo.warm_up import begin_with
 from profilers.check import require_same_machine
+from profilers.fixed import with_classifier
 from profilers.target import parse_target
-from toolkit.budget import Budget, show
-from toolkit.costs import ACCOUNTING, Price, price
+from toolkit.budget import Budget
+from toolkit.costs import Price, price
 from toolkit.errors import MilliwiseError
 from toolkit.features import front_end_of
 from toolkit.files import read_json
-from toolkit.graph import Architecture
+from toolkit.graph import Architecture, Graph
 from toolkit.own_cost import own_cost
 from toolkit.profile import DeviceProfile
 from toolkit.progress import countdown, progress
@@ -49,6 +51,7 @@ ROOM = 0.9  # candidates are sought below this share of the limit: levels of a s
 # in 5: with 0.12 right for 62.0 % and 71.2 %, with 0.3 for 59.3 % and 68.5 %; with 0.06, in 1.5 minutes, 59.4 %.
 SEARCH_SHARE = 0.12
 CANDIDATES = 12
+JUDGED = 1000  # examples, of a search that judges as many networks as its time allows
 MOST_MEASURED = 4
 SMALLER = 0.5  # each of several candidates keeps so much, at most, of what the one before costs above the cheapest
 APART = 0.9  # and is none where that would be this share of its cost, or more
@@ -70,7 +73,7 @@ def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume:
     run = _Run(settings, profile, folder, resume)
     with run.timed("data"):
         run.load()
-    run.run_folder.begin()
+    run.run_folder.begin(run.profile)
     with run.timed("search"):
         run.train_supernetwork()
         candidates = run.candidates()
@@ -95,9 +98,7 @@ class _Run(Stages):
             front_end_of(network.stem, self.space.name)
         graph = network.graph
         profile.require(graph, threads=settings.threads, space=self.space.name)
-        own = own_cost(settings.cost, graph, profile.weightless)
-        self.price: Price = price(graph, profile, self.budget, bound=settings.bound, own=own)
-        self.price.require_feasible(self.budget)
+        self._set_price(graph)
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if self.budget.timed:  # nothing else is measured
             require_same_machine(profile, self.target)
@@ -107,10 +108,17 @@ class _Run(Stages):
         self.run_folder = RunFolder(folder, settings, profile, resume)
 
     def load(self) -> None:
-        """Read or make the data and build the super-network for its labels."""
+        """Read or make the data and build the super-network for its labels; what is counted, is counted with those."""
         self.task, self.network = prepare(self.settings, self.space, self.profile.hop_ms)
+        self.profile = with_classifier(self.profile, self.space, len(self.task.labels))
+        self._set_price(self.network.graph)
         if self.settings.warm is not None:
             begin_with(self.network, self.task.labels, Path(self.settings.warm))
+
+    def _set_price(self, graph: Graph) -> None:
+        own = own_cost(self.settings.cost, graph, self.profile.weightless)
+        self.price: Price = price(graph, self.profile, self.budget, bound=self.settings.bound, own=own)
+        self.price.require_feasible(self.budget)
 
     def train_supernetwork(self) -> None:
         """Train shared weights while the strategy learns which edges to keep."""
@@ -127,7 +135,9 @@ class _Run(Stages):
                 append_log(self.folder, {"stage": "probabilities", "epoch": row["epoch"], **facts})
 
         minutes = SEARCH_SHARE * chosen.minutes * self.strategy.training_share
+        self.strategy.attach(dict(self.network.operations.items()))
         self._train(self.network, "training the super-network", minutes, "search.checkpoint", log, self.strategy)
+        self.strategy.settle()
 
     def _train(
         self,
@@ -170,11 +180,11 @@ class _Run(Stages):
         if not seconds:
             return
         with countdown("judging more networks", seconds) as over:
-            self.strategy.refine(self._validated, over)
+            self.strategy.refine(lambda kept: self._validated(kept, JUDGED).share, over)
 
-    def _validated(self, kept: Architecture) -> float:
+    def _validated(self, kept: Architecture, most: int | None = None) -> Accuracy:
         self.task.recalibrate(self.network, kept)
-        return self.task.judge(self.network, "validation", kept).share
+        return self.task.judge(self.network, "validation", kept, most)
 
     def _compare(self, proposed: list[Architecture]) -> list[Candidate]:
         found = []
@@ -185,8 +195,9 @@ class _Run(Stages):
         return sorted(found, key=lambda candidate: -candidate.accuracy)
 
     def _candidate(self, kept: Architecture) -> Candidate:
-        accuracy, bound = self._validated(kept), self.settings.bound
-        return predicted_candidate(kept, accuracy, self.budget, self.price, self.profile, bound)
+        return predicted_candidate(
+            kept, self._validated(kept), self.budget, self.price, self.profile, self.settings.bound
+        )
 
     def _save(self, candidates: list[Candidate]) -> None:
         save_candidates(self.folder / CANDIDATES_NAME, candidates)
@@ -266,35 +277,8 @@ class _Run(Stages):
         finished = self.task.finish(network)
         winner.chosen = True
         self._save(candidates)
-        facts = {**self._facts(candidates, winner, network), **finished}
+        told = search_facts(self.settings, self.space.name, self.price, self.task, candidates, winner, network)
+        facts = {**told, "seconds": self.seconds, **finished}
         selected = Selected(network.cpu(), frozenset(winner.kept), self.task.labels, self.profile.hop_ms, facts)
         save_selected(self.folder, selected)
         return read_json(self.folder / "run.json", "run")
-
-    def _facts(self, candidates: list[Candidate], winner: Candidate, network: SuperNetwork) -> dict[str, Any]:
-        validated, tested = (self.task.judge(network, part) for part in ("validation", "test"))
-        return {
-            "space": self.space.name,
-            "seed": self.settings.seed,
-            "strategy": self.settings.strategy,
-            "budget": str(self.budget),
-            "arguments": asdict(self.settings),
-            "data": self.task.description,
-            "predicted_ms": winner.predicted_ms,
-            "measured": winner.check,
-            "cost": show(self.budget.metric, self.price(winner.kept)),
-            "made_by_hand": self.price.graph.known_as(winner.kept),
-            **({} if self.price.of_edges is None else {"edge_costs": dict(self.price.of_edges)}),
-            "accounting": ACCOUNTING,
-            "accuracy": {
-                "validation": validated.share,
-                "validation_error": validated.error,
-                "test": tested.share,
-                "test_error": tested.error,
-                "test_clips": tested.clips,
-                "between_words": tested.between_words,
-                "confusion": tested.confusion.tolist(),
-            },
-            "pareto": [{**candidate.facts(), "cost": self.price(candidate.kept)} for candidate in candidates],
-            "seconds": self.seconds,
-        }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kws_demo.task import Accuracy, Batch, standard_error
+from kws_demo.task import Accuracy, Batch, some, standard_error
 from kws_demo.train import prefetched
 from toolkit.datasets import ImageData, Images
 from toolkit.image_augment import PADDING, augmented, normalised
@@ -61,14 +61,17 @@ class Seeing:
 
         recalibrate(network, forward_all)
 
-    def judge(self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None) -> Accuracy:
+    def judge(
+        self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None, most: int | None = None
+    ) -> Accuracy:
         """See `Task`; of a segmentation, the error is that of the images, whose pixels are much alike.
 
         Pixels of which the mask knows nothing are not judged.
         """
         count = len(self.labels)
         confusion, of_each = torch.zeros(count * count, dtype=torch.int64), []
-        for logits, labels in predict(network, self._plain(getattr(self._data, part)), kept):
+        images: Images = getattr(self._data, part)
+        for logits, labels in predict(network, some(self._plain(images), len(images.labels), most), kept):
             given, labels = (each.cpu().reshape(len(labels), -1) for each in (logits.argmax(1), labels))
             known = labels != IGNORED
             confusion += torch.bincount((labels * count + given)[known], minlength=count * count)

@@ -117,7 +117,7 @@ def run_sweep(
 def _warmed(point: Point, folder: Path, executor: Executor, minutes: float) -> Point:
     if not executor.here:
         raise MilliwiseError("nodes of a cluster do not have the warm-up's file: leave --warm-up or --cluster out")
-    path = folder / f"warm-up_{point.space_name}_{minutes:g}-minutes_seed-{point.settings.seed}.safetensors"
+    path = folder.resolve() / f"warm-up_{point.space_name}_{minutes:g}-minutes_seed-{point.settings.seed}.safetensors"
     return replace(point, settings=replace(point.settings, warm=str(path)))
 
 
@@ -128,6 +128,7 @@ def _prices(points: Sequence[Point], executor: Executor) -> list[Price]:
         MilliwiseError: a point is impossible, or may not be worked on by this executor.
     """
     known: dict[tuple[str, str, int], Price] = {}
+    tried: set[tuple[Any, ...]] = set()
     seen: dict[str, Point] = {}
     found = []
     for point in points:
@@ -140,13 +141,24 @@ def _prices(points: Sequence[Point], executor: Executor) -> list[Price]:
                 known[key] = _price(point, executor)
             except MilliwiseError as error:
                 raise type(error)(f"{name}: {error}") from None
-        find_strategy(given.strategy)
+        if (*key, given.strategy, given.penalty) not in tried:
+            tried.add((*key, given.strategy, given.penalty))
+            _try_strategy(point, known[key])
         found.append(known[key])
     if not points:
         raise MilliwiseError("the sweep has no points: name a budget, a strategy and a seed")
     if executor.here:
         _check_here(points)
     return found
+
+
+def _try_strategy(point: Point, asked: Price) -> None:
+    """Refuse a strategy that does not go with the space, or with what is budgeted."""
+    given = point.settings
+    try:
+        find_strategy(given.strategy)(asked, Budget.parse(given.budget).limit, given.seed, **given.options)
+    except MilliwiseError as error:
+        raise type(error)(f"{point.name}: {error}") from None
 
 
 def _price(point: Point, executor: Executor) -> Price:

@@ -161,8 +161,9 @@ def _checked(row: Row) -> Row:
 def _told(run: dict[str, Any], price: Price) -> dict[str, Any]:
     """What a row has to say of a finished run; all of it is checked, for anybody may have written it."""
     right, measured = run["accuracy"], run["measured"].get(MEASURED.get(price.metric))
+    chosen = next(candidate for candidate in run["pareto"] if candidate["chosen"])
     numbers = {
-        "cost": price(frozenset(run["kept"])) if measured is None else measured,
+        "cost": chosen["cost"] if measured is None else measured,
         **{name: right[name] for name in ("validation", "validation_error", "test", "test_error")},
         "clips": right["test_clips"],
         "seconds": sum(run["seconds"].values()),
@@ -172,6 +173,5 @@ def _told(run: dict[str, Any], price: Price) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}")
     if not (right["validation"] <= 1 and right["test"] <= 1 and type(right["test_clips"]) is int):
         raise ValueError("an accuracy above 1")
-    kept = next(candidate for candidate in run["pareto"] if candidate["chosen"])["fits"]
-    labels, pixels = len(run["labels"]), run.get("task") == "segment"
+    kept, labels, pixels = chosen["fits"], len(run["labels"]), run.get("task") == "segment"
     return {**numbers, "budget_kept": kept is True, "labels": labels, "pixels": pixels}

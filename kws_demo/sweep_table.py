@@ -12,7 +12,7 @@ from kws_demo.sweep_row import Row
 from toolkit.budget import Budget, show
 from toolkit.costs import ACCOUNTING
 from toolkit.errors import MilliwiseError
-from toolkit.pareto import front, hypervolume
+from toolkit.pareto import chosen_volume, front
 
 Interval = tuple[float, float]
 BEYOND = 2.0  # times the largest budget is the reference, so that accuracy at that one counts for a halving of cost
@@ -119,9 +119,10 @@ def _kind(rows: Sequence[Row]) -> str | None:
 
 
 def _compared(rows: Sequence[Row], reference: dict[str, float]) -> list[dict[str, Any]]:
-    """Every strategy, best first, over the seeds of which nothing failed or was free: all have the same points.
+    """Every strategy, best first, over the seeds of which nothing failed or was free.
 
-    As in the thesis of BSN the front is chosen by validation, from all spaces, budgets and λ, and tested then.
+    As in the thesis of BSN the front is chosen by validation, from all spaces, budgets and λ, and tested then: where
+    that tells that a dearer network is a worse one, the volume is smaller.
     """
     odd = {row.seed for row in rows if row.failed is not None or row.cost == 0}  # 0 has no halvings
     whole = sorted({row.seed for row in rows} - odd)
@@ -132,7 +133,8 @@ def _compared(rows: Sequence[Row], reference: dict[str, float]) -> list[dict[str
         low, high = seeds_interval(volumes) or (None, None)
         mean = statistics.fmean(volumes) if volumes else None
         seconds = statistics.fmean(sum(row.seconds or 0.0 for row in some) for some in of_seeds) if of_seeds else None
-        told = {"name": name, "hypervolume": mean, "low": low, "high": high}
+        points = max(map(len, of_seeds), default=0)
+        told = {"name": name, "hypervolume": mean, "low": low, "high": high, "points": points}
         found.append({**told, "seeds": len(volumes), "seconds": seconds})
     return sorted(found, key=lambda each: -(each["hypervolume"] or 0.0))
 
@@ -140,7 +142,7 @@ def _compared(rows: Sequence[Row], reference: dict[str, float]) -> list[dict[str
 def _volume(rows: Sequence[Row], reference: dict[str, float]) -> float:
     known = [(row.cost or 0.0, row.validation or 0.0, row.test or 0.0) for row in rows]
     chosen = [known[place] for place in front([(cost, validation) for cost, validation, _test in known])]
-    return hypervolume([(cost, test) for cost, _, test in chosen], reference["cost"], reference["accuracy"])
+    return chosen_volume([(cost, test) for cost, _, test in chosen], reference["cost"], reference["accuracy"])
 
 
 def _is_clear(best: dict[str, Any], others: Sequence[dict[str, Any]]) -> bool:
@@ -198,6 +200,10 @@ def verdict(summary: dict[str, Any]) -> str | None:
     if not summary["best"] or len(summary["strategies"]) < 2:
         return None
     unsure = "" if summary["clear"] else ", though intervals do not tell them apart: more seeds would"
+    points = {each["name"]: each["points"] for each in summary["strategies"]}
+    if len(set(points.values())) > 1:
+        counted = ", ".join(f"{name} {count}" for name, count in points.items())
+        unsure += f"; but some had more tries than others (points a seed: {counted})"
     return f"best: {summary['best']}{unsure}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,6 +45,12 @@ def standard_error(share: float, count: int) -> float:
     return math.sqrt(smoothed * (1 - smoothed) / count)
 
 
+def some(batches: Iterable[Batch], count: int, most: int | None) -> Iterator[Batch]:
+    """Of `count` examples about `most`, evenly and the same each time; all when None."""
+    every = 1 if most is None else -(-count // most)
+    return ((inputs[::every], labels[::every]) for inputs, labels in batches)
+
+
 class Task(Protocol):
     """Features are what a network's stem gives.
 
@@ -67,8 +73,10 @@ class Task(Protocol):
     def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
         """Recalibrate the BatchNorms of a network, or of a sub-network of it."""
 
-    def judge(self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None) -> Accuracy:
-        """Of a network, or of a sub-network of it, on `validation` or `test`."""
+    def judge(
+        self, network: SuperNetwork, part: str, kept: Iterable[str] | None = None, most: int | None = None
+    ) -> Accuracy:
+        """Of a network, or of a sub-network of it, on `validation` or `test`, or on about `most` of its examples."""
 
     def hears_silence(self, network: SuperNetwork) -> bool | None:
         """Whether digital silence is labelled as such; None where nothing is heard."""

@@ -10,8 +10,10 @@ from torch import nn
 
 from exporters.front_end import log_mel_counts
 from profilers.counts import count
+from profilers.latency import features_only
 from toolkit.features import LogMel
-from toolkit.profile import EdgeCost
+from toolkit.profile import DeviceProfile, EdgeCost
+from toolkit.spaces import Space
 
 
 def stem_cost(stem: nn.Module, input_shape: tuple[int, ...]) -> EdgeCost:
@@ -50,6 +52,15 @@ def _log_mel(stem: LogMel, input_shape: tuple[int, ...]) -> EdgeCost:
     multiply_adds, matrix_values = log_mel_counts(spec, frames)
     held_bytes = (4 * matrix_values, 4 * spec.history_samples, 4 * spec.mels * frames)
     return EdgeCost(0.0, None, 0.0, *held_bytes, steps=0, multiply_adds=multiply_adds, parameters=0)
+
+
+def with_classifier(profile: DeviceProfile, space: Space, labels: int) -> DeviceProfile:
+    """A profile of a space with what the classifier of so many labels counts; it was made with that of others."""
+    with torch.random.fork_rng(devices=[]):
+        network = space.build(labels, profile.hop_ms).eval()
+    _bare, features_shape = features_only(network, space.shape(profile.hop_ms))
+    head = head_cost(network.head, network.sink_shape(features_shape))
+    return dataclasses.replace(profile, fixed={**profile.fixed, "head": head})
 
 
 def head_cost(head: nn.Module, sink_shape: tuple[int, ...]) -> EdgeCost:

@@ -50,11 +50,12 @@ class FakeSearch:
         """As `run_search`."""
         name = Point(settings, profile).name
         self.asked.append(name)
-        RunFolder(folder, settings, profile, resume).begin()
+        RunFolder(folder, settings, profile, resume).begin(profile)
         if name in self.failing:
             raise MilliwiseError("training diverged\n(loss nan): try another --seed")
         budget = Budget.parse(settings.budget)
-        kept = price(find_space(settings.space).build().graph, profile, budget).cheapest()
+        asked = price(find_space(settings.space).build().graph, profile, budget)
+        kept = asked.cheapest()
         right = 0.8 + 0.01 * settings.seed + 1e-6 * budget.limit
         run = {
             "format": 1,
@@ -69,7 +70,7 @@ class FakeSearch:
                 "test_error": 0.01,
                 "test_clips": 100,
             },
-            "pareto": [{"chosen": False}, {"chosen": True, "fits": True}],
+            "pareto": [{"chosen": False}, {"chosen": True, "fits": True, "cost": asked(kept)}],
             "seconds": {"search": 2.0, "fine_tune": 3.0},
         }
         write_json(folder / "candidates.json", {})

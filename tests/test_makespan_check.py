@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dense_space
+import numpy as np
 import pytest
 import torch
 import toy
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from kws_demo.candidate import Candidate, load_candidates, next_to_measure, prediction_error, save_candidates
 from kws_demo.measure import excess, measure_candidate, predicted_candidate
+from kws_demo.task import Accuracy
 from profilers.check import check_budget
 from profilers.makespan_check import check_makespan
 from profilers.target import LocalTarget
@@ -33,6 +35,7 @@ from toolkit.spaces import Space, find_space
 
 FABRIC = "neural-fabric:columns=2,channels=4,size=8"
 BRANCHES = frozenset({"conv1", "early", "entry", "mix"})  # two of them side by side
+RIGHT = Accuracy(0.7, 0.01, None, 100, np.zeros((2, 2), np.int64))
 PREDICTED_MS = 0.02 + 0.25 + 0.25 + 0.05  # front-end, the longer branch, mix, head
 
 
@@ -166,9 +169,9 @@ def test_a_candidate_is_measured_with_its_branches_in_parallel(budget: str, fits
 
 def test_what_is_predicted_of_a_candidate() -> None:
     made, latency, makespan = profile(), Budget.parse("2 ms p50"), Budget.parse("5 ms@2")
-    timed = predicted_candidate(BRANCHES, 0.7, latency, price(toy.GRAPH, made, latency), made)
+    timed = predicted_candidate(BRANCHES, RIGHT, latency, price(toy.GRAPH, made, latency), made)
     assert timed.asked_ms == timed.predicted_upper_ms == pytest.approx(0.1 + toy.tight_ms(BRANCHES))
-    shared = predicted_candidate(BRANCHES, 0.7, makespan, price(toy.GRAPH, made, makespan), made)
+    shared = predicted_candidate(BRANCHES, RIGHT, makespan, price(toy.GRAPH, made, makespan), made)
     assert shared.asked_ms == shared.predicted_makespan_ms == pytest.approx(PREDICTED_MS)
     assert shared.predicted_ms == made.paced_ms(toy.GRAPH, BRANCHES, "p95") and shared.accuracy == 0.7
     head = made.fixed["head"].parameters + made.fixed["stem"].parameters

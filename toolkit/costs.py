@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Real
 
 from toolkit.budget import OWN, Budget, show
 from toolkit.errors import BudgetTooSmall, MilliwiseError, UnpricedEdge
@@ -78,7 +79,7 @@ class Price:
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise MilliwiseError(f"the function of the cost ({self.metric}) fails with {said:.200}: mend it") from error
-        if not isinstance(cost, int | float) or isinstance(cost, bool) or not 0 <= cost <= sys.float_info.max:
+        if not isinstance(cost, Real) or isinstance(cost, bool) or not 0 <= cost <= sys.float_info.max:
             shown = " ".join(repr(cost).split())
             raise MilliwiseError(
                 f"the cost of a network ({self.metric}) is {shown:.60}: it must be a number of 0 or more"
@@ -119,8 +120,9 @@ class Price:
         """
         cheapest = self.cheapest()
         if (least := self(cheapest)) > budget.limit:
+            found = "that was found " if self.metric == OWN and not self.additive else ""
             raise BudgetTooSmall(
-                f"no network of this space fits {budget}: the cheapest costs {show(budget.metric, least)} here; "
+                f"no network of this space fits {budget}: the cheapest {found}costs {show(budget.metric, least)} here; "
                 "allow at least that"
             )
         return cheapest

@@ -38,15 +38,24 @@ def hypervolume(trades: Sequence[Trade], reference_cost: float, reference_accura
     >>> hypervolume([(1, 0.5), (2, 0.75)], reference_cost=4, reference_accuracy=0.25)
     0.75
     """
+    return chosen_volume([trades[place] for place in front(trades)], reference_cost, reference_accuracy)
+
+
+def chosen_volume(trades: Sequence[Trade], reference_cost: float, reference_accuracy: float) -> float:
+    """The same of those that were chosen by something else, from cheap to dear: each stands until the next, dearer one.
+
+    A dearer one that turns out worse lowers it: who would have taken that does not have the cheaper one.
+
+    >>> chosen_volume([(1, 0.5), (2, 0.25)], reference_cost=4, reference_accuracy=0.0)
+    0.75
+    """
     for cost, accuracy in (*trades, (reference_cost, reference_accuracy)):
         if not (0 < cost < math.inf and math.isfinite(accuracy)):
             raise MilliwiseError(
                 f"a hypervolume of cost {cost} and accuracy {accuracy}: give finite numbers, costs above 0"
             )
-    better = [trade for trade in trades if trade[0] < reference_cost and trade[1] > reference_accuracy]
-    area, base = 0.0, reference_accuracy
-    for place in front(better):
-        cost, accuracy = better[place]
-        area += (accuracy - base) * math.log2(reference_cost / cost)
-        base = accuracy
-    return area
+    ends = [min(cost, reference_cost) for cost, _accuracy in (*trades, (reference_cost, 0.0))][1:]
+    return sum(
+        max(0.0, accuracy - reference_accuracy) * math.log2(end / min(cost, end))
+        for (cost, accuracy), end in zip(trades, ends, strict=True)
+    )

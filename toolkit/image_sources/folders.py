@@ -12,6 +12,7 @@ from toolkit.image_sources.png import png_size, read_image, read_mask
 from toolkit.images import IGNORED, Collection, Images, numbered, paired, reading, require_bytes
 
 IMAGES, MASKS = "images", "masks"
+PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 VOID = 255  # in a mask: nobody knows what is there, as PASCAL VOC has it
 
 
@@ -36,6 +37,7 @@ def read_classes(folder: Path) -> Collection:
     """
     names = {path.name for path in _folders(folder)}
     if names not in ({"train"}, {"train", "test"}):  # "train" may also be a class
+        _require_no_parts(folder, names)
         return Collection(_classes(folder, classes := _class_names(folder)), None, classes)
     classes = _class_names(folder / "train")
     train = _classes(folder / "train", classes)
@@ -47,6 +49,15 @@ def read_classes(folder: Path) -> Collection:
             f"{printable(folder)} has the class {printable(odd)} in train or in test only: put it in both"
         )
     return Collection(train, _classes(folder / "test", classes), classes)
+
+
+def _require_no_parts(folder: Path, names: set[str]) -> None:
+    """Refuse parts that are called otherwise, or are three, before they are taken for classes."""
+    if len(names) > 1 and names <= PARTS and all(_folders(folder / name) for name in names):
+        raise MilliwiseError(
+            f"{printable(folder)} has the parts {', '.join(sorted(names))}: call them train and test; what validates "
+            "is drawn from train, so put a third part's images there"
+        )
 
 
 def read_segmentation(folder: Path) -> Collection:
@@ -69,6 +80,10 @@ def read_segmentation(folder: Path) -> Collection:
     pixels = _stacked(images, (*size, 3), read_image)
     labels = _stacked(masks, size, read_mask).astype(np.int64)
     labels[labels == VOID] = IGNORED
+    if labels.max() == 0 and (labels == IGNORED).any():
+        raise MilliwiseError(
+            f"{printable(folder / MASKS)} has nothing but 0 and {VOID}, which means unknown: write the other class as 1"
+        )
     if not (known := labels[labels != IGNORED]).size:
         raise MilliwiseError(f"{printable(folder / MASKS)} knows no class anywhere: number them from 0")
     names = numbered(known, folder / MASKS)

@@ -30,13 +30,14 @@ def find_idx(folder: Path, part: str, kind: str) -> Path | None:
 def read_idx_folder(folder: Path) -> Collection:
     """The images [count, height, width, 1] of a folder with train-images-idx3-ubyte and its fellows.
 
-    Digits and letters are not to be flipped; clothes are, if the folder is called something with "fashion".
+    Digits and letters are not to be flipped; clothes are, if the folder, or the one it is in, is called something with
+    "fashion".
 
     Raises:
         MilliwiseError: a file is missing, damaged, or does not go with the others.
     """
     pixels, labels, file = _part(folder, "train")
-    fashion = "fashion" in folder.absolute().name.lower()
+    fashion = any("fashion" in name.lower() for name in folder.absolute().parts[-2:])
     names = FASHION if fashion else numbered(labels, file)
     train = paired(pixels, labels, len(names), file)
     test: Images | None = None

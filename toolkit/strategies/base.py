@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from toolkit.costs import Price
 from toolkit.errors import BudgetTooSmall, MilliwiseError
 from toolkit.graph import Architecture
@@ -72,6 +74,12 @@ class Strategy(ABC):
             MilliwiseError: a loss is not finite.
         """
         require_finite(losses)
+
+    def attach(self, operations: Mapping[str, nn.Module]) -> None:  # noqa: B027  (most need not know them)
+        """Before the training: what the edges compute."""
+
+    def settle(self) -> None:  # noqa: B027  (most have nothing)
+        """After the training, once: what was learnt beside the weights becomes a part of them."""
 
     def skip_warm_up(self) -> None:  # noqa: B027  (many have none)
         """The weights were warmed up before: learn from the first step on."""

@@ -35,6 +35,7 @@ from toolkit.strategies.sampling import Draws, EdgeSampler
 
 DISCONNECTED_MARGIN = 0.1
 LEAST, MOST = -4.0, 3.0  # log-odds to begin with
+COST_SAMPLES = 64
 SURE = 30.0  # log-odds beyond which nothing changes but rounding errors
 COOL = 0.8  # share of the learning after which nothing is tried for its own sake any more
 
@@ -53,7 +54,7 @@ class BudgetedSuperNetwork(Strategy):
             plus a margin.
         temperature: weight of the divergence of what is drawn from what is drawn at first, as a share of λ where that
             is above 1; it falls to zero.
-        cost_samples: architectures whose cost a step asks for.
+        cost_samples: architectures whose cost a step asks for; 0 asks for that of the trained ones, as published.
     """
 
     takes_penalty = True
@@ -69,7 +70,7 @@ class BudgetedSuperNetwork(Strategy):
         learning_rate: float = 0.05,
         connected: bool = True,
         temperature: float = 0.3,
-        cost_samples: int = 64,
+        cost_samples: int = COST_SAMPLES,
     ) -> None:
         super().__init__(price, limit, seed)
         self._cheapest = self.cheapest_within_limit()
@@ -120,7 +121,7 @@ class BudgetedSuperNetwork(Strategy):
         self._hear(losses, done)
         if done < self._warm_up:
             return
-        priced = self._draw(self._cost_samples)
+        priced = self._draw(self._cost_samples) if self._cost_samples else self._sampler.decisions(proposals)
         costs = torch.tensor([self._cost(architecture) for architecture in self._sampler.architectures(priced)])
         penalties = self._penalty * (costs / self.limit - 1).clamp(min=0)
         diverged = self._sampler.log_probabilities(self._logits, priced)
@@ -184,7 +185,7 @@ class BudgetedSuperNetwork(Strategy):
         while high - low > 0.1:
             middle = (low + high) / 2
             odds, generator = torch.full((len(self._sampler.edges),), middle), torch.Generator().manual_seed(seed)
-            drawn = self._sampler.architectures(self._sampler.draw(odds, self._cost_samples, generator))
+            drawn = self._sampler.architectures(self._sampler.draw(odds, COST_SAMPLES, generator))
             mean = sum(map(self._cost, drawn)) / len(drawn)
             low, high = (middle, high) if mean <= self.limit else (low, middle)
         return low

@@ -27,17 +27,18 @@ class GumbelSoftmax(BudgetedSuperNetwork):
         self, price: Price, limit: float, seed: int = 0, penalty: float | None = None, warm_up: float = 0.3
     ) -> None:
         super().__init__(price, limit, seed, penalty, warm_up, initial=0.5, temperature=0.0)
+        self._drawn_at = HOT  # the temperature of what is trained
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`."""
         if self._done < self._warm_up:
             return super().ask(count)
-        whole = self.graph.live(self.graph.full)
+        whole, self._drawn_at = self.graph.live(self.graph.full), self._coolness
         return [Proposal(whole, gates=self._relaxed()) for _ in range(count)]
 
     def _relaxed(self) -> dict[str, Tensor]:
         chances = torch.rand(len(self._logits), generator=self._generator).clamp(1e-6, 1 - 1e-6)
-        gates = ((self._logits + chances.logit()) / self._coolness).sigmoid()
+        gates = ((self._logits + chances.logit()) / self._drawn_at).sigmoid()
         place = self._sampler.place
         return {name: gates[place[name]].clone().requires_grad_() for name in self._sampler.choices}
 
@@ -54,5 +55,5 @@ class GumbelSoftmax(BudgetedSuperNetwork):
             for name, gate in proposal.gates.items():
                 if gate.grad is not None:
                     value = gate.detach().cpu()
-                    gradient[self._sampler.place[name]] += gate.grad.cpu() * value * (1 - value) / self._coolness
+                    gradient[self._sampler.place[name]] += gate.grad.cpu() * value * (1 - value) / self._drawn_at
         return gradient

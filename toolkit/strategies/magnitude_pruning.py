@@ -1,16 +1,18 @@
 """The whole network is trained, then edges of the least magnitude are left out: what an edge gives has a learnt factor.
 
 As network slimming (Liu et al., ICCV 2017) and sparse structure selection (Huang and Wang, ECCV 2018) do for channels
-and blocks, factors start from 1, are drawn to 0 by their absolute values, and the smallest are cut. What is left is
-trained alone without them.
+and blocks, factors start from 1, are drawn to 0 by their absolute values, and the smallest are cut. What is left has
+them in its weights, where every edge with weights ends in a layer that can take its factor up; edges without weights
+have none then. Else it is trained alone without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from toolkit.costs import Price
 from toolkit.graph import Architecture
@@ -30,6 +32,23 @@ class MagnitudePruning(Strategy):
         self._whole = self.graph.live(self.graph.full)
         self._factors = {name: torch.ones((), requires_grad=True) for name in sorted(self._whole)}
         self._optimizer = torch.optim.Adam(self._factors.values(), lr=RATE)
+        self._layers: dict[str, nn.Module] = {}  # that take a factor up
+
+    def attach(self, operations: Mapping[str, nn.Module]) -> None:
+        """See `Strategy`."""
+        weighted = [name for name in sorted(self._whole) if any(True for _ in operations[name].parameters())]
+        last = {name: _last_layer(operations[name]) for name in weighted}
+        if all(last.values()):
+            self._layers = {name: layer for name, layer in last.items() if layer is not None}
+            self._factors = {name: self._factors[name] for name in weighted}
+            self._optimizer = torch.optim.Adam(self._factors.values(), lr=RATE)
+
+    def settle(self) -> None:
+        """See `Strategy`."""
+        with torch.no_grad():
+            for name, layer in self._layers.items():
+                for values in layer.parameters():  # a weight and a bias
+                    values.mul_(self._factors[name].item())
 
     def ask(self, count: int) -> list[Proposal]:
         """See `Strategy`: one group of all examples, which sees the whole network."""
@@ -43,10 +62,13 @@ class MagnitudePruning(Strategy):
             factor.grad = pull if factor.grad is None else factor.grad + pull
         self._optimizer.step()
         self._optimizer.zero_grad()
+        with torch.no_grad():
+            for factor in self._factors.values():
+                factor.clamp_(min=0)  # a layer may be in front of a ReLU
 
     def candidates(self, count: int) -> list[Architecture]:
         """See `Strategy`: cut by magnitude, by magnitude per cost, each filled up, and the cheapest path."""
-        magnitude = {name: abs(factor.item()) for name, factor in self._factors.items()}
+        magnitude = {name: self._factors[name].item() if name in self._factors else 1.0 for name in sorted(self._whole)}
         found = []
         for worth in (magnitude, self._per_cost(magnitude)):
             cut = thinned(self.price, self.limit, self._whole, worth) or self._cheapest
@@ -77,3 +99,18 @@ class MagnitudePruning(Strategy):
                 factor.fill_(state["factors"][name])
                 moments = state["moments"][name]
                 self._optimizer.state[factor] = {key: torch.tensor(value) for key, value in moments.items()}
+
+
+def _last_layer(operation: nn.Module) -> nn.Module | None:
+    """The last one of an operation that is linear in its weight and its bias, with a ReLU or nothing behind it."""
+    layers = [layer for layer in _in_order(operation) if not isinstance(layer, nn.ReLU | nn.Identity)]
+    found = layers[-1] if layers else None
+    is_linear = isinstance(found, nn.BatchNorm2d | nn.Conv2d | nn.Linear) and found.bias is not None
+    return found if is_linear else None
+
+
+def _in_order(operation: nn.Module) -> Iterator[nn.Module]:
+    for part in operation if isinstance(operation, nn.Sequential) else ():
+        yield from _in_order(part)
+    if not isinstance(operation, nn.Sequential):
+        yield operation
