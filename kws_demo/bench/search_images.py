@@ -32,7 +32,7 @@ SEVERAL = 2  # candidates to fine-tune, where it is asked whether the better one
 # figures 3.6 to 3.10).
 COSTS = {"multiply-adds": "FLOPs", "memory": "B", "steps-1": "steps@1", "steps-2": "steps@2", "steps-4": "steps@4"}
 DATA = Path("images") / "cifar10.npz"
-RULE = "of those about as accurate, the one of most parameters; no choice where one edge leaves"  # how a search chooses
+RULE = "of those within their error of the best, the one of most parameters; factors are folded"  # how a search chooses
 FINE_TUNING = "fine-tuning"  # how the log calls it
 Row = dict[str, Any]
 
