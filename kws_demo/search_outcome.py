@@ -35,7 +35,7 @@ def outcome(run: dict[str, Any], output: Path) -> Outcome:
         "budget_kept": kept,
         "pareto": run["pareto"],
     }
-    things = {"classify": "images", "segment": "pixels"}.get(run.get("task", ""), "clips")
+    things = {"classify": "images", "segment": "images' pixels"}.get(run.get("task", ""), "clips")
     return result, (
         f"{output}: {len(run['kept'])} live edges, {run['cost']} predicted for {run['budget']}, "
         f"billed on {run['accounting']}, {said}; {_right(run)} of the test {things}. {_next(run, output)}"

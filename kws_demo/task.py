@@ -21,7 +21,7 @@ class Accuracy:
     """How often the label with the highest score is right: of a clip after its last hop, of an image or its pixels.
 
     Attributes:
-        share: over all clips, images or pixels.
+        share: over all clips or images; of a segmentation, the mean over images of the share of their known pixels.
         error: standard error of `share`.
         between_words: over keyword clips, the highest score among the keywords; None where there are no words.
         clips: their number; of images, too.

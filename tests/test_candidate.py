@@ -30,6 +30,14 @@ def test_of_those_about_as_accurate_the_one_of_most_parameters_is_measured_first
     assert next_to_measure([best, slow, rich, worse], 1.0) is rich
 
 
+def test_what_is_clearly_better_is_measured_first_though_it_has_fewer_parameters() -> None:
+    best, rich = candidate(0.80, 0.5, parameters=1000), candidate(0.79, 0.4, parameters=3000)
+    best.accuracy_error = 0.005  # of some six thousand images: 0.01 is more than the error of the difference, 0.007
+    assert next_to_measure([best, rich], 1.0) is best
+    best.accuracy_error = 0.008
+    assert next_to_measure([best, rich], 1.0) is rich
+
+
 def test_a_miss_lowers_what_is_expected_to_fit() -> None:
     missed = candidate(0.9, 0.9, 1.08)  # 1.2 times its prediction
     near, far = candidate(0.8, 0.9), candidate(0.7, 0.8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dense_space
 import exported
 import numpy as np
 import pytest
@@ -11,11 +12,35 @@ from torch import Tensor, nn
 
 from exporters.onnx import to_onnx
 from profilers.counts import Counts, count
+from profilers.fixed import with_classifier
 from profilers.latency import edge_work
+from toolkit.budget import Budget
+from toolkit.costs import price
 from toolkit.graph import Edge, Graph
 from toolkit.layers import CausalConv, Expanded, Separable, WindowHead
 from toolkit.spaces import find_space
 from toolkit.supernet import SuperNetwork
+
+
+@pytest.mark.parametrize(
+    ("space", "labels"), [("resnet-fabric:blocks=1,width=4", 100), ("neural-fabric:task=segment,columns=2,size=8", 3)]
+)
+def test_the_classifier_that_is_billed_is_that_of_the_labels(space: str, labels: int) -> None:
+    """A profile is of twelve; networks are of as many as the data have."""
+    found = find_space(space)
+    profile = dense_space.counted_profile(found)
+    told = with_classifier(profile, found, labels).fixed
+    head = found.build(labels).head
+    assert told["stem"] == profile.fixed["stem"]
+    assert (
+        told["head"].parameters == sum(value.numel() for value in head.parameters()) != profile.fixed["head"].parameters
+    )
+    whole = [sum(weight.numel() for weight in found.build(count).parameters()) for count in (labels, 12)]
+    asked = [
+        price(found.build().graph, each, Budget.parse("1 params"))(found.build().graph.full)
+        for each in (with_classifier(profile, found, labels), profile)
+    ]
+    assert asked[0] - asked[1] == whole[0] - whole[1]
 
 
 @pytest.mark.parametrize("name", sorted(toy.MULTIPLY_ADDS))

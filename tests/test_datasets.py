@@ -76,6 +76,8 @@ def test_an_idx_folder_is_digits_or_clothes(tmp_path: Path) -> None:
     train, test = (pictures(40, 28, 28), np.arange(40) % 10), (pictures(10, 28, 28, seed=1), np.arange(10))
     digits = load_images(str(write_idx(tmp_path / "digits", train, test)), size=28, seed=0)
     clothes = load_images(str(write_idx(tmp_path / "FashionMNIST", train, test)), size=28, seed=0)
+    raw = load_images(str(write_idx(tmp_path / "FashionMNIST" / "raw", train, test)), size=28, seed=0)
+    assert raw.labels == clothes.labels and raw.flip, "as torchvision leaves them"
     assert (digits.test.pixels[..., 1] == test[0]).all() and (digits.test.labels == test[1]).all()
     assert digits.labels == tuple("0123456789") and not digits.flip
     assert clothes.labels[9] == "Ankle boot" and clothes.flip and clothes.task == "classify"

@@ -219,6 +219,24 @@ def test_folders_with_a_fault(tmp_path: Path, damage: Callable[[Path], None], sa
         load_images(str(tmp_path), size=8, seed=0)
 
 
+def test_a_mask_of_0_and_255_says_how_to_write_the_other_class(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(4):
+        Image.fromarray(pictures(1, 8, 8, 3)[0]).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(np.full((8, 8), 255 * (number % 2), np.uint8)).save(tmp_path / "masks" / f"{number}.png")
+    with pytest.raises(MilliwiseError, match="nothing but 0 and 255, which means unknown: write the other class as 1"):
+        load_images(str(tmp_path), size=8, seed=0)
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("train", "test", "val"), ("training", "testing")])
+def test_parts_that_are_called_otherwise_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write_classes(tmp_path / name, {"cat": pictures(4, 8, 8), "dog": pictures(4, 8, 8)})
+    with pytest.raises(MilliwiseError, match=f"has the parts {', '.join(sorted(names))}: call them train and test"):
+        load_images(str(tmp_path), size=8, seed=0)
+
+
 def test_test_classes_are_those_of_training(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", {"cat": pictures(10, 8, 8), "dog": pictures(10, 8, 8)})
     write_classes(tmp_path / "test", {"cat": pictures(3, 8, 8), "cow": pictures(3, 8, 8)})

@@ -140,6 +140,13 @@ def test_a_budget_and_a_cost_belong_together() -> None:
         price(toy.GRAPH, toy.profile(), Budget.parse("1 ms"), own=own)
 
 
+@pytest.mark.parametrize("number", ["np.float32(2.5)", "np.int64(2)", "np.float64(2.5)"])
+def test_a_number_of_numpy_is_a_cost(number: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"import numpy as np\n\n\ndef cost(live):\n    return {number}\n")
+    found = own_cost(f"{tmp_path}/mine.py:cost", toy.GRAPH)
+    assert found is not None and found(toy.GRAPH.full) in (2.0, 2.5) and type(found(toy.GRAPH.full)) is float
+
+
 def test_a_function_is_asked_once_for_a_network(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("told = []\n\n\ndef cost(live):\n    told.append(live)\n    return len(told)\n")
     found = own_cost(f"{tmp_path}/mine.py:cost", toy.GRAPH)

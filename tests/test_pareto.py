@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.errors import MilliwiseError
-from toolkit.pareto import front, hypervolume
+from toolkit.pareto import chosen_volume, front, hypervolume
 
 TRADES = st.lists(st.tuples(st.floats(0.1, 100), st.floats(0, 1)), max_size=8)
 
@@ -26,6 +26,14 @@ def test_hypervolume_by_hand() -> None:
     assert hypervolume(trades, 16, 0.1) == pytest.approx(0.4 * 4 + 0.3 * 2 + 0.1 * 1)
     assert hypervolume([], 16, 0.1) == 0
     assert hypervolume([(16, 0.9), (1, 0.1)], 16, 0.1) == 0, "as dear, or as bad, as the reference"
+
+
+def test_a_dearer_choice_that_is_worse_costs_volume() -> None:
+    """0.4 above 0.1 for the two halvings from 1 to 4, 0.1 for the two from 4 to 16; nothing beyond the reference."""
+    chosen = [(1, 0.5), (4, 0.2), (32, 0.9)]
+    assert chosen_volume(chosen, 16, 0.1) == pytest.approx(0.4 * 2 + 0.1 * 2)
+    assert chosen_volume([(1, 0.5), (4, 0.05)], 16, 0.1) == pytest.approx(0.4 * 2), "worse than chance is chance"
+    assert chosen_volume([], 16, 0.1) == 0
 
 
 @given(TRADES)

@@ -8,6 +8,7 @@ import random
 import pytest
 import torch
 import toy
+from exported import randomise
 from torch import nn
 
 from toolkit.costs import Price
@@ -160,6 +161,40 @@ def test_an_edge_of_noise_is_the_first_to_go(kind: type[GumbelSoftmax] | type[Ma
 def test_pruning_trains_the_whole_network_in_one_group() -> None:
     proposals = MagnitudePruning(toy.pricing(), LOOSE).ask(4)
     assert [proposal.architecture for proposal in proposals] == [toy.GRAPH.full]
+
+
+def test_what_pruning_learns_becomes_a_part_of_the_weights() -> None:
+    """The network without factors is then the one that was trained with them; what joins and adds has none."""
+    torch.manual_seed(0)
+    network = resnet_fabric.fabric(2, 10, width=4).eval()
+    randomise(network)
+    price = table_price(network.graph, random_costs(network.graph, 1))
+    strategy = MagnitudePruning(price, 2 * price(network.graph.full))
+    strategy.attach(dict(network.operations.items()))
+    for place, factor in enumerate(strategy._factors.values()):
+        factor.data.fill_(0.2 + 0.1 * (place % 7))
+    (proposal,) = strategy.ask(1)
+    weightless = {name for name, module in network.operations.items() if not list(module.parameters())}
+    assert proposal.gates.keys() == network.graph.live(network.graph.full) - weightless and "relu0-0" in weightless
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        plain = network.from_features(images)
+        weighed = network.from_features(images, proposal.architecture, gates=proposal.gates)
+        strategy.settle()
+        torch.testing.assert_close(network.from_features(images), weighed, rtol=1e-4, atol=1e-4)
+    assert (plain - weighed).abs().max() > 0.01
+
+
+def test_where_a_factor_has_no_layer_to_go_into_edges_of_all_kinds_have_one() -> None:
+    network = toy.network()
+    network.operations["mix"] = Deaf(network.operations["mix"])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    strategy = MagnitudePruning(toy.pricing(), LOOSE)
+    strategy.attach(dict(network.operations.items()))
+    assert strategy.ask(1)[0].gates.keys() == toy.GRAPH.full
+    strategy.tell(strategy.ask(1), [1.0], 0.5)
+    strategy.settle()
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 def test_pruning_without_a_loss_draws_all_factors_to_nothing() -> None:

@@ -103,6 +103,14 @@ def test_a_sweep_from_end_to_end(made: tuple[Path, DeviceProfile], fake: sweepin
     assert json.loads((tmp_path / "s" / "table.json").read_text()) == result
 
 
+def test_a_strategy_that_does_not_go_with_the_budget_is_refused_before_any_search(
+    made: tuple[Path, DeviceProfile], fake: sweeping.FakeSearch, tmp_path: Path
+) -> None:
+    done = sweep(made, tmp_path / "s", "--strategy", "uniform,bsn-published-sampled", budget="8 steps,12 steps")
+    assert "bsn-published-sampled_8-steps_seed-0: edges that lead nowhere have no share in steps" in refusal(done)
+    assert fake.asked == [] and not (tmp_path / "s").exists()
+
+
 def test_what_is_done_is_not_done_again_and_more_may_be_asked(
     made: tuple[Path, DeviceProfile], fake: sweeping.FakeSearch, tmp_path: Path
 ) -> None:

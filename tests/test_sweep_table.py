@@ -76,6 +76,8 @@ def test_strategies_are_compared_over_the_same_seeds() -> None:
     sure = [row(name, "8 FLOPs", seed, 8, right, right) for name, right in (("a", 0.5), ("b", 0.9)) for seed in (0, 1)]
     clear = summarise(sure)
     assert clear["clear"] and text(clear).endswith("best: b")
+    more = summarise([*sure, row("a", "16 FLOPs", 0, 8, 0.5, 0.5), row("a", "16 FLOPs", 1, 8, 0.5, 0.5)])
+    assert text(more).endswith("best: b; but some had more tries than others (points a seed: b 1, a 2)")
     nothing = summarise([failed])
     assert nothing["best"] is None and "unknown, for of every seed" in text(nothing)
 
