@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +58,8 @@ class Listener:
     def open(cls, path: Path, threads: int | None = None) -> Listener:
         """Check a listener from anywhere against the contract, then load it and let it hear one hop of silence.
 
-        The first hop is heard without optimisation, with limited memory and time: what a hostile file would make
-        onnxruntime compute at loading fails here.
+        The first hops, in which every gate is opened, are heard without optimisation, in limited memory and time: what
+        a hostile file would make onnxruntime compute at loading fails here.
 
         Args:
             path: an ONNX file, or the folder of a bundle.
@@ -161,13 +162,8 @@ class Listener:
 
         Of an adaptive one every gate is opened, cold and then warm: none is slow, or fails, when it opens at last.
         """
-        if self.gates > MAX_GATES:
-            raise MilliwiseError(f"it has {self.gates} gates, more than {MAX_GATES}: it is no listener of ours")
-        closed = np.full(self.gates, NEVER, np.float32)
-        each = [np.where(np.arange(self.gates) == gate, -NEVER, NEVER) for gate in range(self.gates)]
-        dials = [closed, *(dial for opened in (*each, -closed) for dial in (opened, opened, closed))]
         with limited_time(MAX_HOP_S, "one hop", "it is no listener of ours") as options:
-            for dial in dials if self.gates else dials[:1]:
+            for dial in self._dials_tried():
                 if self.gates:
                     self.set_dial(dial)
                 heard = self._hear(np.zeros(self.hop_samples, np.float32), options).probabilities
@@ -176,6 +172,16 @@ class Listener:
         if self.gates:
             self.set_dial(np.zeros(self.gates))
         self.reset()
+
+    def _dials_tried(self) -> Iterator[np.ndarray]:
+        """All gates shut; then each gate alone, and all together, for two hops, and all shut again."""
+        if self.gates > MAX_GATES:
+            raise MilliwiseError(f"it has {self.gates} gates, more than {MAX_GATES}: it is no listener of ours")
+        shut = np.full(self.gates, NEVER)
+        yield shut
+        if self.gates:
+            for opened in (*np.where(np.eye(self.gates) == 1, -NEVER, NEVER), -shut):
+                yield from (opened, opened, shut)
 
 
 def _read_file(path: Path) -> Contents:

@@ -60,10 +60,14 @@ def calibrate(network: Network, speech: Speech, average_hops: int) -> Calibratio
         average_hops: scores that a decision averages.
     """
     logits, labels = _together(speech.heard(network))
+    silent = speech.hears_silence(network)
     spoken = logits[:, speech.clip_end_hop]
     scale, bias = fitted(spoken, labels)
     assert isinstance(network.head, WindowHead)
     fold(network.head.linear, scale, bias)
+    if silent and not speech.hears_silence(network):  # which no export would take; a scale alone changes no answer
+        fold(network.head.linear, 1.0, -bias)
+        bias = torch.zeros_like(bias)
     before, after = (functional.cross_entropy(value, labels).item() for value in (spoken, scale * spoken + bias))
     harder = list(speech.heard(network, splices=True))
     highest = HIGHEST_SPLICED if harder else HIGHEST

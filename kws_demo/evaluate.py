@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from exporters.listener import Listener
 from exporters.metadata import RATE_HZ
 from kws_demo.decide import Decider, Decision
+from kws_demo.dial import Dial, start_anew, turn
 from kws_demo.intervals import mean_interval
 from kws_demo.noises import coloured
 
@@ -53,7 +54,8 @@ def score_clips(listener: Listener, clips: Sequence[np.ndarray], seed: int = 0, 
     hop_ms = 1000 * hop / listener.rate
     decision = Decision(**{**listener.metadata.decision, "threshold": 1.0})
     decider = Decider(listener.labels, hop_ms, decision)
-    listener.reset()
+    dial = Dial.of(listener)
+    start_anew(listener, dial)
     peaks = np.zeros((len(clips), len(listener.labels) - 2))
     labelled = np.zeros(len(clips), np.int64)
     heard = 0
@@ -67,7 +69,9 @@ def score_clips(listener: Listener, clips: Sequence[np.ndarray], seed: int = 0, 
         nearest = hop
         for end in range(hop, total + 1, hop):
             heard += 1
-            scores = listener.push(np.clip(audio[end - hop : end], -1, 1)).probabilities
+            told = listener.push(np.clip(audio[end - hop : end], -1, 1))
+            turn(listener, dial, told)
+            scores = told.probabilities
             decider.update(heard * hop_ms, scores)
             if end > before:
                 np.maximum(peaks[row], decider.average[2:], out=peaks[row])

@@ -14,6 +14,7 @@ from exporters.metadata import UNKNOWN
 from kws_demo.audio import read_wav
 from kws_demo.noises import CLIP_SAMPLES
 from toolkit.errors import MilliwiseError, printable
+from toolkit.progress import say
 
 ENDINGS = (".wav", ".flac", ".ogg")
 BACKGROUND = "_background_noise_"
@@ -90,13 +91,15 @@ def untrained_recordings(folder: Path) -> list[Recording]:
 def unknown_recordings(folder: Path, keywords: Collection[str]) -> list[Recording]:
     """Recordings of other words, as `_unknown_`: a folder of files, of word folders, or with `train` and a sibling.
 
-    Words equal to one of the keywords are left out.
+    Words equal to one of the keywords are left out, and said to be: folders in another language may be called so.
     """
     taken = {word.casefold() for word in keywords}
     found = _files(folder, UNKNOWN, "")
     if not found or _has_folders(folder):
         found += word_recordings(folder)
     kept = [replace(recording, label=UNKNOWN) for recording in found if recording.label.casefold() not in taken]
+    if left := sorted({printable(recording.label) for recording in found if recording.label.casefold() in taken}):
+        say(f"{printable(folder)}: left out of the unknown words, for they are called like keywords: {', '.join(left)}")
     if not kept:
         raise MilliwiseError(f"{printable(folder)} has no recordings of words that are no keywords: give another")
     return kept

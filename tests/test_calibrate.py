@@ -127,3 +127,19 @@ def test_a_network_is_calibrated_on_its_validation_clips() -> None:
     assert module.LOWEST <= found.threshold <= module.HIGHEST_SPLICED
     again = listener_network(2)
     assert module.calibrate(again, Speech(data, again.stem, 3200, seed=0), 3) == found
+
+
+def test_silence_stays_silence_whatever_the_clips_say() -> None:
+    """Of clips that are all words, a bias against silence is the most likely; no listener may be exported with it."""
+    rng = np.random.default_rng(0)
+    audio = (0.1 * rng.standard_normal((12, 16_000))).astype(np.float32)
+    clips = Clips(audio, np.full(12, 2), tuple(str(one) for one in range(12)), np.ones(12, bool))
+    data = SpeechData(("_silence_", "_unknown_", "a", "b"), clips, clips, clips, (), (), {})
+    network = listener_network(2)
+    speech = Speech(data, network.stem, 3200, seed=0)
+    with torch.no_grad():
+        silent = network(torch.zeros(1, 20 * 3200))[0]
+        network.head.linear.bias[0] += (silent[:, 1:].max(1).values - silent[:, 0]).max() + 0.05
+    assert speech.hears_silence(network)
+    found = module.calibrate(network, speech, 3)
+    assert found.bias == (0.0, 0.0, 0.0, 0.0) and found.scale != 1 and speech.hears_silence(network)

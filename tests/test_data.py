@@ -132,10 +132,11 @@ def test_a_speaker_who_is_tested_is_trained_nowhere(tones: None, tmp_path: Path)
     assert {"s0", "s1", "s2"} <= set(data.test.speaker)
 
 
-def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path) -> None:
+def test_other_recordings_are_unknown_words(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path / "other" / "kanske", 200, prefix="u")
     record(tmp_path / "other" / "JA", 4, prefix="never")
     data = load_data(str(folder), unknown=[tmp_path / "other"])
+    assert "other: left out of the unknown words, for they are called like keywords: JA" in capsys.readouterr().err
     check_sound(data)
     strangers = [speaker for speaker, label in zip(data.train.speaker, data.train.label, strict=True) if label == 1]
     assert len(strangers) == FEWEST and sum(speaker.startswith("u") for speaker in strangers) == 0.9 * FEWEST
