@@ -115,7 +115,7 @@ def test_what_meets_every_target_is_met(tmp_path: Path) -> None:
     assert over["measured"] == pytest.approx(0.41 / 0.40)
     without = rows["right on images, less bsn with a network for every example"]
     assert without["measured"] == pytest.approx(0.01) and without["met"] is None
-    assert without["reason"] == "which is right for 50.0 %; 6 pairs of a budget and a seed"
+    assert without["reason"] == "which is right for 50.0 %; means of 2 budgets for each seed"
     by_cost = rows["right on images, limited in steps-4"]
     assert by_cost["measured"] == pytest.approx(0.6) and by_cost["met"] is None
     assert by_cost["reason"] == "within 8 steps@4; 5 live edges"
