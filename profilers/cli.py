@@ -105,7 +105,9 @@ def export(
     calls: int,
     as_json: bool,
 ) -> None:
-    """Write the network a search chose as one verified ONNX file, and measure it (exit code 1: over budget, or unmeasured)."""
+    """Write the network a search chose as one verified ONNX file, and measure it (exit code 1: budget not kept, or not
+    measured).
+    """
     from profilers.export import export_run
 
     result = export_run(run, output, control=control, opset=opset, ir=ir, space=space, on=target, calls=calls)
