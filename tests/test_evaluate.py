@@ -35,6 +35,8 @@ class Window:
     labels, hop_samples, rate = ("_silence_", "_unknown_", "loud"), 320, 16_000
     metadata = tiny_listener.metadata(hop_samples=320)
 
+    gates = 0
+
     def reset(self) -> None:
         self.heard = np.zeros(16_000, np.float32)
 
