@@ -29,7 +29,13 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="Such as '1 ms' (paced p95 of the whole file), '300 kparams', '40 MFLOPs' or '12 cost'.",
 )
 @click.option("--data", required=True, help=DATA)
-@click.option("-o", "output", type=FILE, required=True, help="The run folder to write.")
+@click.option(
+    "-o",
+    "output",
+    type=FILE,
+    required=True,
+    help="The run folder to write; a run that is in it is replaced, unless --resume.",
+)
 @click.option("--words", help="WORD,WORD,…: listen for these words of the folder; all others in it are unknown.")
 @click.option("--language", help="Of a folder's recordings: what is to be ignored is spoken in it. [default: en]")
 @click.option("--spoken", help="WORD,WORD,…: the folder's words, in their order, as that language writes them.")

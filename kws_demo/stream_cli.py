@@ -82,7 +82,7 @@ def stream(
         on_hop = _on_hop(meter, listener, decider, budget_ms if dial is None else dial.budget_ms)
         summary = listen(listener, blocks, decider, _on_detection(meter, as_json), on_hop, keeper, dial)
     if dial is not None and dial.budget_ms is not None:
-        _say_overspent(summary, dial.budget_ms, say)
+        _say_overspent(summary, dial.budget_ms, say, path.is_dir())
     _report_summary(summary, as_json)
 
 
@@ -219,12 +219,16 @@ def _own_budget_ms(listener: Listener) -> float:
     return 1000 * listener.hop_samples / listener.rate
 
 
-def _say_overspent(summary: Summary, budget_ms: float, say: Callable[[str], None]) -> None:
+def _say_overspent(summary: Summary, budget_ms: float, say: Callable[[str], None], is_bundle: bool = False) -> None:
     """The dial bills what was measured of modes, so that a busy machine hears the same; say if that was too low."""
     if summary.network_ms > OVERSPENT * budget_ms:
+        slower = (
+            "this machine is busier or slower than the one whose costs the listener bills; search again with a profile"
+        )
+        several = "the files of a bundle take longer than the one file whose costs it bills; export with --control if"
         say(
-            f"hops took {summary.network_ms:.3g} ms on average, not {budget_ms:.3g}: this machine is busier or slower "
-            "than the one whose costs the listener bills; search again with a profile of this one"
+            f"hops took {summary.network_ms:.3g} ms on average, not {budget_ms:.3g}: "
+            + (f"{several}, or ask for less" if is_bundle else f"{slower} of this one")
         )
 
 

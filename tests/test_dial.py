@@ -273,7 +273,9 @@ def test_a_machine_that_is_slower_than_billed_is_told() -> None:
     _say_overspent(summary, 9.0, said.append)
     assert not said, "a tenth more is what two measurements differ by"
     _say_overspent(summary, 5.0, said.append)
-    assert len(said) == 1 and said[0].startswith("hops took 10 ms on average, not 5: ")
+    assert len(said) == 1 and said[0].startswith("hops took 10 ms on average, not 5: this machine is busier or slower")
+    _say_overspent(summary, 5.0, said.append, is_bundle=True)
+    assert "the files of a bundle take longer than the one file" in said[1]
 
 
 @pytest.mark.parametrize("mode", [False, True])
