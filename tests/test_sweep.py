@@ -310,3 +310,8 @@ def test_nothing_else_is_ever_written(found: dict[str, bytes], tmp_path_factory:
 @pytest.mark.parametrize("found", [None, 3, [], b"", {}, {**dict.fromkeys(FILES, b""), "run.json": "text"}])
 def test_what_is_no_run_is_a_failure(found: object, tmp_path: Path) -> None:
     assert "no finished run" in str(keep_files(tmp_path / "run", found)) and not (tmp_path / "run").exists()
+
+
+def test_what_only_a_search_finds_is_not_swept(made: tuple[Path, DeviceProfile], tmp_path: Path) -> None:
+    assert "sanas is of milliwise search alone" in refusal(sweep(made, tmp_path / "s", "--strategy", "bsn,sanas"))
+    assert "no strategy 'sana': choose bsn or" in refusal(sweep(made, tmp_path / "s", "--strategy", "sana"))

@@ -46,6 +46,8 @@ def find_strategy(name: str) -> type[Strategy]:
     Raises:
         MilliwiseError: there is none; the message lists those there are. (Adaptive networks are searched otherwise.)
     """
+    if name == "sanas":
+        raise MilliwiseError("sanas is of milliwise search alone, and of spaces with gates: name another strategy")
     if name not in STRATEGIES:
         raise MilliwiseError(
             f"no strategy {name!r}: choose {' or '.join(STRATEGIES)}; or, to search kws-gated and the like, sanas"
