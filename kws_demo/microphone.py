@@ -178,6 +178,8 @@ class Microphone:
         self.overflows += bool(status.input_overflow)
         try:
             if self._dropping:
+                if self._ring.qsize() > self._ring.maxsize - 2:  # or the ring would fill with marks of one gap
+                    return
                 self._ring.put_nowait(None)
             self._ring.put_nowait(samples.copy())
             self._dropping = False

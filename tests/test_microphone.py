@@ -88,6 +88,17 @@ def test_what_a_full_ring_lost_is_a_gap(sound: FakeSound) -> None:  # noqa: F811
         assert mic.returns == 1 and len(said) == 1 and "was lost, for nobody took it for 4 s" in said[0]
 
 
+def test_a_gap_is_marked_once_however_slowly_the_ring_empties(sound: FakeSound) -> None:  # noqa: F811
+    chunk = (np.full((320, 1), 0.25, np.float32), False)
+    sound.script = [chunk] * 90  # the ring holds 80 chunks
+    with Microphone(None, 320, patience_s=0) as mic:
+        sound.script = [chunk]
+        for _ in range(30):  # one is taken for one that comes
+            mic._ring.get_nowait()
+            mic._stream.start()  # type: ignore[attr-defined]
+        assert sum(each is None for each in mic._ring.queue) == 1 and mic.overflows == 1
+
+
 class Broken:
     """An audio system that has no sound server, or lost it."""
 

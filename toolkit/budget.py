@@ -43,8 +43,10 @@ FORM = re.compile(
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit. FLOPs are multiply-adds counted once, those of pooling included and those of sums
-    left out; the published tables differ in both (`profilers.published` counts as they do).
+    """A limit.
+
+    FLOPs are multiply-adds counted once, those of pooling included and those of sums left out; the published tables
+    differ in both (`profilers.published` counts as they do).
 
     Attributes:
         metric: latency_ms, makespan_ms, memory_bytes, multiply_adds, parameters, steps, or cost: the user's own.

@@ -36,9 +36,9 @@ class MagnitudePruning(Strategy):
 
     def attach(self, operations: Mapping[str, nn.Module]) -> None:
         """See `Strategy`."""
-        weighted = [name for name in sorted(self._whole) if any(True for _ in operations[name].parameters())]
+        weighted = [name for name in sorted(self._whole) if list(operations[name].parameters())]
         last = {name: _last_layer(operations[name]) for name in weighted}
-        if all(last.values()):
+        if last and all(last.values()):
             self._layers = {name: layer for name, layer in last.items() if layer is not None}
             self._factors = {name: self._factors[name] for name in weighted}
             self._optimizer = torch.optim.Adam(self._factors.values(), lr=RATE)
@@ -110,7 +110,8 @@ def _last_layer(operation: nn.Module) -> nn.Module | None:
 
 
 def _in_order(operation: nn.Module) -> Iterator[nn.Module]:
-    for part in operation if isinstance(operation, nn.Sequential) else ():
-        yield from _in_order(part)
     if not isinstance(operation, nn.Sequential):
         yield operation
+        return
+    for part in operation:
+        yield from _in_order(part)
