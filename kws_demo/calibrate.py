@@ -22,6 +22,8 @@ ACCEPTED = 0.05  # of the unknown clips, by the threshold that a listener is giv
 # taught it (bed, cat and happy, three seeds: 94.7 % heard and 10 % of other words accepted at 0.8, 96.4 and 17 at 0.7).
 LOWEST, HIGHEST, HIGHEST_SPLICED = 0.3, 0.7, 0.8
 NEWTON_STEPS = 20
+SILENCE_LEAD = 0.1  # of its logit in digital silence, where the bias is raised for it: no rounding takes that away
+MOST_RAISED = 3.0  # what needs more has not learnt what silence is
 LEAST_SCALE, MOST_SCALE = 0.1, 3.0  # few clips that are easily told apart would make every score 0 or 1
 
 
@@ -30,7 +32,8 @@ class Calibration:
     """What was done to the logits, and what it brought.
 
     Attributes:
-        scale, bias: logits become `scale` · logits + `bias` [labels] (vector scaling, Guo et al. 2017).
+        scale, bias: logits become `scale` · logits + `bias` [labels] (vector scaling, Guo et al. 2017). The bias of
+            silence is raised where digital silence would be taken for something else, if little is lacking.
         before, after: mean negative log-likelihood of the validation clips.
         threshold: of the averaged score, that at most 5 % of the unknown validation clips exceed, within 0.3 to 0.7;
             where keywords are of people who say nothing else, splices of them are among these, and it is within 0.8.
@@ -60,14 +63,16 @@ def calibrate(network: Network, speech: Speech, average_hops: int) -> Calibratio
         average_hops: scores that a decision averages.
     """
     logits, labels = _together(speech.heard(network))
-    silent = speech.hears_silence(network)
+    lead = speech.silence_lead(network)
     spoken = logits[:, speech.clip_end_hop]
     scale, bias = fitted(spoken, labels)
     assert isinstance(network.head, WindowHead)
     fold(network.head.linear, scale, bias)
-    if silent and not speech.hears_silence(network):  # which no export would take; a scale alone changes no answer
-        fold(network.head.linear, 1.0, -bias)
-        bias = torch.zeros_like(bias)
+    if lead > -MOST_RAISED and not speech.hears_silence(network):  # which no export would take
+        raised = torch.zeros_like(bias)
+        raised[0] = SILENCE_LEAD - speech.silence_lead(network)
+        fold(network.head.linear, 1.0, raised)
+        bias = bias + raised
     before, after = (functional.cross_entropy(value, labels).item() for value in (spoken, scale * spoken + bias))
     harder = list(speech.heard(network, splices=True))
     highest = HIGHEST_SPLICED if harder else HIGHEST

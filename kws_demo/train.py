@@ -162,9 +162,14 @@ class Speech:
 
     def hears_silence(self, network: Network) -> bool:
         """Whether digital silence is labelled as silence from the first hop on."""
+        return self.silence_lead(network) >= 0
+
+    def silence_lead(self, network: Network) -> float:
+        """By how much, in digital silence, the logit of silence is above all others, in the hop where it is least."""
         with torch.no_grad():
             features = self.stem(torch.zeros(1, SILENT_HOPS * self.hop_samples)).to(self.device)
-            return not network.eval().from_features(features)[0].argmax(-1).any()
+            logits = network.eval().from_features(features)[0]
+            return float((logits[:, 0] - logits[:, 1:].amax(1)).min())
 
 
 def listener_loss(logits: Tensor, labels: Tensor, early_hops: int) -> Tensor:

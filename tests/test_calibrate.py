@@ -129,8 +129,9 @@ def test_a_network_is_calibrated_on_its_validation_clips() -> None:
     assert module.calibrate(again, Speech(data, again.stem, 3200, seed=0), 3) == found
 
 
-def test_silence_stays_silence_whatever_the_clips_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bias against it is left out: no listener would be exported with it."""
+@pytest.mark.parametrize(("lead", "heard"), [(0.05, True), (-1.0, True), (-10.0, False)])
+def test_silence_is_silence_whatever_the_clips_say(lead: float, heard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bias is as large as that takes, for no listener would be exported else; what lacks too much is left alone."""
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.standard_normal((12, 16_000))).astype(np.float32)
     clips = Clips(audio, np.full(12, 2), tuple(str(one) for one in range(12)), np.ones(12, bool))
@@ -139,8 +140,14 @@ def test_silence_stays_silence_whatever_the_clips_say(monkeypatch: pytest.Monkey
     speech = Speech(data, network.stem, 3200, seed=0)
     with torch.no_grad():
         silent = network(torch.zeros(1, 20 * 3200))[0]
-        network.head.linear.bias[0] += (silent[:, 1:].max(1).values - silent[:, 0]).max() + 0.05
-    assert speech.hears_silence(network)
-    monkeypatch.setattr(module, "fitted", lambda _logits, _labels: (1.5, torch.tensor([-5.0, 0, 0, 0])))
+        network.head.linear.bias[0] += (silent[:, 1:].max(1).values - silent[:, 0]).max() + lead
+    assert speech.silence_lead(network) == pytest.approx(lead, abs=1e-4)
+    assert speech.hears_silence(network) == (lead > 0)
+    monkeypatch.setattr(module, "fitted", lambda _logits, _labels: (1.5, torch.tensor([-5.0, 0, 1, 0])))
     found = module.calibrate(network, speech, 3)
-    assert found.bias == (0.0, 0.0, 0.0, 0.0) and found.scale == 1.5 and speech.hears_silence(network)
+    assert found.scale == 1.5 and found.bias[1:] == (0.0, 1.0, 0.0)
+    assert speech.hears_silence(network) == heard
+    if heard:
+        assert speech.silence_lead(network) == pytest.approx(module.SILENCE_LEAD, abs=1e-4)
+    else:
+        assert found.bias[0] == -5.0

@@ -22,7 +22,7 @@ def quick(this_machine: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "profile_device", lambda *_, **__: this_machine)
     monkeypatch.setattr(module, "Settings", partial(module.Settings, calls=59, clips_per_word=60))
     monkeypatch.setattr(module, "export_run", partial(module.export_run, calls=59))
-    monkeypatch.setattr(search, "MOST_EPOCHS", 8)  # by the clock, a busy machine would train less
+    monkeypatch.setattr(search, "MOST_EPOCHS", 6)  # by the clock, a busy machine would train less
 
 
 def test_demo_leaves_what_it_promises(quick: None, tmp_path: Path) -> None:

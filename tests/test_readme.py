@@ -46,7 +46,7 @@ def test_the_snippets_run(
     from profilers import profile
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "MOST_EPOCHS", 8)  # by the clock, a busy machine would train less
+    monkeypatch.setattr(search, "MOST_EPOCHS", 6)  # by the clock, a busy machine would train less
     monkeypatch.setattr(profile, "profile_device", lambda *_, **__: this_machine)  # the one below measures
     soundfile.write("heard.wav", np.random.default_rng(0).normal(0, 0.01, 48_000), 16_000)
     lines = [line for line in snippets("bash")[1].splitlines() if line.startswith("milliwise ")]

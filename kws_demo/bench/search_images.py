@@ -131,7 +131,7 @@ class ImageSearches:
 
 def _found(folder: Path) -> Row:
     """Of a run: by how many of its standard errors the best of those fine-tuned within the budget validated above the
-    chosen, how many those were, how large the chosen one is, and the epochs of all fine-tuning.
+    chosen, how many those were, how large the chosen one is, the epochs of all fine-tuning, and what was measured.
     """
     run = read_finished(folder)
     epochs = sum(str(each.get("stage")).startswith(FINE_TUNING) for each in read_log(folder))
@@ -139,7 +139,8 @@ def _found(folder: Path) -> Row:
     chosen = next(each for each in tried if each["chosen"])
     best = max(each["fine_tuned_accuracy"] for each in tried if each["fits"] or each is chosen)
     beaten = (best - chosen["fine_tuned_accuracy"]) / chosen["fine_tuned_error"]
-    return {"tried": len(tried), "beaten": beaten, "live_edges": len(run["kept"]), "epochs": epochs}
+    p95_ms = run["measured"].get("p95_ms")  # for budgets of time
+    return {"tried": len(tried), "beaten": beaten, "live_edges": len(run["kept"]), "epochs": epochs, "p95_ms": p95_ms}
 
 
 def _between(asked: Price, count: int, unit: float, room: float = 1.02) -> list[float]:
