@@ -20,6 +20,7 @@ from kws_demo import search as search_module
 from toolkit.cli import main
 from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
+from toolkit.run import read_log
 from toolkit.spaces import find_space
 
 SEARCH = ("--data", "synth:yes,no", "--clips", "60", "--minutes", "100", "--calls", "59")
@@ -126,10 +127,9 @@ def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path, monke
     _out, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert not (folder / "run.json").exists()
-    before = len((folder / "log.jsonl").read_text().splitlines())
+    before = len(read_log(folder))
     assert answer(*command, "--resume")["run"] == str(folder)
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    epochs = [row["epoch"] for row in rows if row["stage"] == "training the super-network"]
+    epochs = [row["epoch"] for row in read_log(folder) if row["stage"] == "training the super-network"]
     assert before > 0 and epochs == list(range(1, len(epochs) + 1))
 
 

@@ -103,11 +103,24 @@ def test_weights_of_something_else(
         load_selected(run_folder)
 
 
-def test_the_log_survives_rubbish_and_says_why_it_cannot_be_written(tmp_path: Path) -> None:
+def test_the_log_survives_rubbish(tmp_path: Path) -> None:
     append_log(tmp_path, {"epoch": 1})
     with (tmp_path / "log.jsonl").open("ab") as file:
         file.write(b'\xff\xfe\n[1]\n"text"\n' + b"[" * 100_000 + b'\n{"epoch": 2}\n{"epoch":')
     assert read_log(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_an_epoch_told_twice_is_one_row(tmp_path: Path) -> None:
+    """As where a search is killed between telling of an epoch and saving it; a stage that begins anew is kept apart."""
+    told = [("a", 1, 9), ("b", 1, 8), ("a", 2, 7), ("b", 2, 6), ("a", 2, 5), ("b", 2, 4), ("a", 3, 3), ("a", 1, 2)]
+    for stage, epoch, loss in told:
+        append_log(tmp_path, {"stage": stage, "epoch": epoch, "loss": loss})
+    for value in (1, 2):  # of no epoch
+        append_log(tmp_path, {"stage": "c", "value": value})
+    assert [row.get("loss", row.get("value")) for row in read_log(tmp_path)] == [9, 8, 5, 4, 3, 2, 1, 2]
+
+
+def test_a_log_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "other" / "log.jsonl").mkdir(parents=True)
     assert read_log(tmp_path / "other") == []
     with pytest.raises(MilliwiseError, match="--resume"):

@@ -51,8 +51,8 @@ def strategy_named(name: str | None) -> Strategy | None:
 def run(network: SuperNetwork, **options: Any) -> list[dict[str, Any]]:
     """Train; the rows of the log."""
     rows: list[dict[str, Any]] = []
-    given = {"batches": batches, "plan": PLAN, "loss": loss, **options}
-    train(network, steps=STEPS, title="toy", log=rows.append, **given)
+    given = {"batches": batches, "plan": PLAN, "loss": loss, "log": rows.append, **options}
+    train(network, steps=STEPS, title="toy", **given)
     return rows
 
 
@@ -141,6 +141,18 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         assert torch.equal(value, resumed.state_dict()[key]), key
     if whole_strategy is not None and resumed_strategy is not None:
         assert json.dumps(whole_strategy.state_dict()) == json.dumps(resumed_strategy.state_dict())
+
+
+def test_an_epoch_is_told_before_it_is_saved(tmp_path: Path) -> None:
+    """Or a kill between the two would leave its row out for good."""
+    checkpoint = tmp_path / "state.safetensors"
+
+    def killed(_row: dict[str, Any]) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(toy.network(), checkpoint=checkpoint, log=killed)
+    assert not checkpoint.exists()
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ class ControllerTraining:
                 begun = time.monotonic()
                 row = self._epoch(batches(self.epoch), self.epoch / epochs)
                 self.epoch += 1
-                if checkpoint is not None:
-                    self._save(checkpoint)
                 log({"stage": title, "epoch": self.epoch, "seconds": round(time.monotonic() - begun, 3), **row})
+                if checkpoint is not None:  # last: an epoch that is saved is not trained, nor told, again
+                    self._save(checkpoint)
                 advance(1)
         return self.adaptive.eval()
 

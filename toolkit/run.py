@@ -150,14 +150,24 @@ def append_log(folder: Path, row: dict[str, Any]) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `log.jsonl`; what is no row, such as a last line cut short by an interruption, is left out."""
+    """The rows of `log.jsonl`; what is no row, such as a last line cut short by an interruption, is left out.
+
+    An epoch told, but interrupted before it was saved, is trained and told again: its later row stands for both.
+    """
     path = folder / "log.jsonl"
-    rows = []
+    rows: list[dict[str, Any]] = []
+    places: dict[str, int] = {}  # by stage, of its last row
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict):
+        if not isinstance(row, dict):
+            continue
+        stage, epoch = str(row.get("stage")), row.get("epoch")
+        if epoch is not None and stage in places and rows[places[stage]].get("epoch") == epoch:
+            rows[places[stage]] = row
+        else:
+            places[stage] = len(rows)
             rows.append(row)
     return rows

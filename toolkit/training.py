@@ -131,9 +131,9 @@ def train(
         while _done(run, plan) < 1:
             torch.manual_seed(seed * 1009 + run.epoch)
             row = _epoch(run, batches(run.epoch), steps, plan, loss, show)
+            log({"stage": title, **row})  # first: an epoch that is saved is not trained, nor told, again
             if checkpoint is not None:
                 _save(run, checkpoint)
-            log({"stage": title, **row})
     return network.eval()
 
 
