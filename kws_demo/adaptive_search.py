@@ -90,7 +90,7 @@ def run_adaptive_search(
     run = _AdaptiveRun(settings, profile, folder, resume)
     with run.timed("data"):
         run.load()
-    run.run_folder.begin(run.profile)
+    run.begin()
     with run.timed("measure"):
         run.measure()
     with run.timed("edges"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from toolkit.errors import MilliwiseError
 from toolkit.files import read_json, write_json
+from toolkit.strategies import Strategy
 
 CANDIDATES_NAME = "candidates.json"
 ABOUT_AS_ACCURATE = 0.02  # of the validation clips, at most: nobody waits for a worse one
@@ -97,24 +98,36 @@ def next_to_measure(candidates: Iterable[Candidate], limit: float) -> Candidate 
     return max((each for each in hopeful if each.accuracy >= least), key=lambda each: (each.parameters, each.accuracy))
 
 
-def save_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
-    """Write them all, aside and renamed."""
-    write_json(path, {"candidates": [asdict(candidate) for candidate in candidates]})
+def save_candidates(path: Path, candidates: Iterable[Candidate], strategy: Strategy, measured: bool) -> None:
+    """Write them all, aside and renamed.
+
+    Args:
+        strategy: that proposed them, and may be asked for more.
+        measured: whether all are that have to be.
+    """
+    rows = [asdict(candidate) for candidate in candidates]
+    write_json(path, {"candidates": rows, "strategy": strategy.state_dict(), "measured": measured})
 
 
-def load_candidates(path: Path) -> list[Candidate]:
-    """Read what `save_candidates` wrote.
+def load_candidates(path: Path, strategy: Strategy) -> tuple[list[Candidate], bool]:
+    """Read what `save_candidates` wrote: the candidates, and whether all are measured that have to be.
+
+    Args:
+        strategy: goes on from where the one was that proposed them.
 
     Raises:
         MilliwiseError: it is damaged.
     """
+    content = read_json(path, "candidates")
     try:
-        found = [_checked(Candidate(**row)) for row in read_json(path, "candidates")["candidates"]]
+        found = [_checked(Candidate(**row)) for row in content["candidates"]]
         if not found:
             raise ValueError("there are none")
-        return found
-    except (KeyError, TypeError, ValueError) as error:
-        raise MilliwiseError(f"candidates {path} are not as milliwise wrote them ({error}): start over") from None
+        strategy.load_state_dict(content["strategy"])
+        return found, content["measured"] is True
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise MilliwiseError(f"candidates {path} are not as milliwise wrote them ({reason}): start over") from None
 
 
 def _checked(candidate: Candidate) -> Candidate:

@@ -81,7 +81,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
 @click.option(
     "--mirror/--no-mirror",
     default=True,
-    help="Of images: half of them are mirrored while they train (never digits), unless left and right matter.",
+    help="Of images: half of them are mirrored while they train (never MNIST's digits), unless left and right matter.",
 )
 @click.option(
     "--penalty",

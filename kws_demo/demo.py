@@ -123,6 +123,7 @@ def _profile(path: Path, seed: int, resume: bool) -> DeviceProfile:
     if resume and path.exists():
         return DeviceProfile.load(path)
     with only_writer(partial, resume):
+        remove_file(path)  # of an earlier demo: it is not to be gone on with when this one is interrupted
         profile = profile_device(find_space(SPACE), LocalTarget(), seed=seed, partial=partial)
         profile.save(path)
         remove_file(partial)

@@ -20,6 +20,7 @@ LEAD = (
     "Every mark is the mean over seeds of what one strategy found within a budget, every faint dot one search. A line "
     "joins what validates best for its cost; the marks off it are hollow. The accuracy drawn is that of test examples."
 )
+WITHIN = {True: "Within {}", False: "Asked for {}, which it exceeds", None: "Asked for {}, which was not measured"}
 LARGER = "A larger one is better: more accuracy over more halvings of the cost."
 
 
@@ -86,7 +87,7 @@ def _usage(folder: Path, rows: Sequence[Row], summary: dict[str, Any]) -> str:
         key = (place["space"], place["strategy"], place["budget"], place["penalty"])
         seeds = [row for row in rows if (row.space, row.strategy, row.budget, row.penalty) == key and not row.failed]
         found = max(seeds, key=lambda row: (row.budget_kept is True, row.validation or 0.0))
-        within = f"Within {found.budget}" if found.budget_kept else f"Asked for {found.budget}, which it exceeds"
+        within = WITHIN[found.budget_kept].format(found.budget)
         run = shlex.quote(str(folder / found.point))
         run += "" if built_in(found.space) else f" --space {shlex.quote(found.space)}"
         lines.append(

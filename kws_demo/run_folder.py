@@ -17,7 +17,7 @@ from toolkit.files import holds_anything, read_json, remove_file, require_writab
 from toolkit.own_cost import cost_digest
 from toolkit.profile import DeviceProfile
 
-ARGUMENTS_NAME, MODES_NAME = "arguments.json", "modes.json"
+ARGUMENTS_NAME, MODES_NAME, SECONDS_NAME = "arguments.json", "modes.json", "seconds.json"
 
 
 class RunFolder:
@@ -66,10 +66,13 @@ class RunFolder:
         Args:
             profile: as the run prices by it.
         """
-        if self._resumed:
-            return
-        checkpoints = [path.name for path in self.path.glob("*.checkpoint")]
-        for name in ("run.json", "log.jsonl", CANDIDATES_NAME, "weights.safetensors", MODES_NAME, *checkpoints):
-            remove_file(self.path / name)
-        write_json(self.path / ARGUMENTS_NAME, self._arguments)
-        profile.save(self.path / PROFILE_NAME)
+        if not self._resumed:
+            # What was made last goes first: if this is interrupted, what is left is a run that can be gone on with.
+            checkpoints = sorted(path.name for path in self.path.glob("*.checkpoint"))
+            made = ("run.json", "weights.safetensors", CANDIDATES_NAME, *checkpoints, MODES_NAME, SECONDS_NAME)
+            for name in (*made, "log.jsonl", PROFILE_NAME):
+                remove_file(self.path / name)
+            write_json(self.path / ARGUMENTS_NAME, self._arguments)
+        profile.save(
+            self.path / PROFILE_NAME
+        )  # again, too, where that was interrupted: by the arguments it is the same

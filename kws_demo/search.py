@@ -29,7 +29,7 @@ from kws_demo.stages import MOST_EPOCHS, Stages, require_device
 from kws_demo.task import Accuracy
 from kws_demo.warm_up import begin_with
 from profilers.check import require_same_machine
-from profilers.fixed import with_classifier
+from profilers.fixed import FEWEST_LABELS, with_classifier
 from profilers.target import parse_target
 from toolkit.budget import Budget
 from toolkit.costs import Price, price
@@ -73,7 +73,7 @@ def run_search(settings: Settings, profile: DeviceProfile, folder: Path, resume:
     run = _Run(settings, profile, folder, resume)
     with run.timed("data"):
         run.load()
-    run.run_folder.begin(run.profile)
+    run.begin()
     with run.timed("search"):
         run.train_supernetwork()
         candidates = run.candidates()
@@ -98,7 +98,7 @@ class _Run(Stages):
             front_end_of(network.stem, self.space.name)
         graph = network.graph
         profile.require(graph, threads=settings.threads, space=self.space.name)
-        self._set_price(graph)
+        self._set_price(graph, with_classifier(profile, self.space, FEWEST_LABELS))  # to refuse what no data make fit
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if self.budget.timed:  # nothing else is measured
             require_same_machine(profile, self.target)
@@ -111,13 +111,13 @@ class _Run(Stages):
         """Read or make the data and build the super-network for its labels; what is counted, is counted with those."""
         self.task, self.network = prepare(self.settings, self.space, self.profile.hop_ms)
         self.profile = with_classifier(self.profile, self.space, len(self.task.labels))
-        self._set_price(self.network.graph)
+        self._set_price(self.network.graph, self.profile)
         if self.settings.warm is not None:
             begin_with(self.network, self.task.labels, Path(self.settings.warm))
 
-    def _set_price(self, graph: Graph) -> None:
-        own = own_cost(self.settings.cost, graph, self.profile.weightless)
-        self.price: Price = price(graph, self.profile, self.budget, bound=self.settings.bound, own=own)
+    def _set_price(self, graph: Graph, profile: DeviceProfile) -> None:
+        own = own_cost(self.settings.cost, graph, profile.weightless)
+        self.price: Price = price(graph, profile, self.budget, bound=self.settings.bound, own=own)
         self.price.require_feasible(self.budget)
 
     def train_supernetwork(self) -> None:
@@ -166,9 +166,10 @@ class _Run(Stages):
 
     def candidates(self) -> list[Candidate]:
         """The strategy's best, ranked by how they validate with the shared weights."""
-        path = self.folder / CANDIDATES_NAME
+        path, self.measured = self.folder / CANDIDATES_NAME, False
         if path.exists():
-            return load_candidates(path)
+            found, self.measured = load_candidates(path, self.strategy)
+            return found
         self._refine()
         found = self._compare(self.strategy.candidates(CANDIDATES))
         self._save(found)
@@ -200,11 +201,14 @@ class _Run(Stages):
         )
 
     def _save(self, candidates: list[Candidate]) -> None:
-        save_candidates(self.folder / CANDIDATES_NAME, candidates)
+        save_candidates(self.folder / CANDIDATES_NAME, candidates, self.strategy, self.measured)
 
     def measure(self, candidates: list[Candidate]) -> None:
         """Measure the most promising on the target until enough keep the budget; at last the cheapest of all."""
-        for number in range(1, MOST_MEASURED + self.settings.fine_tuned):
+        if self.measured:  # in an earlier sitting
+            return
+        known = sum(candidate.fits is not None for candidate in candidates)
+        for number in range(known + 1, MOST_MEASURED + self.settings.fine_tuned):
             if (chosen := self._next(candidates)) is None:
                 break
             self._measure(candidates, chosen, f"measuring candidate {number}")
@@ -212,6 +216,8 @@ class _Run(Stages):
         if not any(candidate.fits for candidate in candidates) and sorted(cheapest) not in (c.kept for c in candidates):
             candidates.append(self._candidate(cheapest))
             self._measure(candidates, candidates[-1], "measuring the cheapest network")
+        self.measured = True
+        self._save(candidates)
 
     def _next(self, candidates: list[Candidate]) -> Candidate | None:
         """The next one to measure, if one more is to be fine-tuned; what the strategy proposes anew joins the others.
@@ -275,7 +281,8 @@ class _Run(Stages):
         best = max(networks, key=lambda index: candidates[index].merit())
         winner, network = candidates[best], networks[best]
         finished = self.task.finish(network)
-        winner.chosen = True
+        for each in candidates:
+            each.chosen = each is winner
         self._save(candidates)
         told = search_facts(self.settings, self.space.name, self.price, self.task, candidates, winner, network)
         facts = {**told, "seconds": self.seconds, **finished}

@@ -38,7 +38,7 @@ class Settings:
         threads: refuse a profile made for another thread count.
         fine_tuned: how many candidates that keep the budget are fine-tuned, for an equal share of the time each.
         calls: in the measurement of a candidate.
-        mirror: images may be mirrored in training; those of digits never are.
+        mirror: images may be mirrored in training; MNIST's digits never are.
         warm: file of weights to begin with, as `warm_up` writes it; the strategy's own warm-up is left out.
     """
 

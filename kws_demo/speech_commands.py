@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ def speech_commands(path: Path) -> tuple[list[Recording], list[Path]]:
 
 
 def _download(dataset: Any, root: Path, name: str, archive: str) -> None:
-    """Download and unpack the set into a new folder, of which nothing is left if it fails: half a set looks whole."""
-    root.mkdir(parents=True)  # neither torchaudio nor torch makes it
+    """Download and unpack the set beside a new folder, then rename it: half a set looks whole."""
+    aside = root.with_name(f".{root.name}.{os.getpid()}")
+    aside.mkdir(parents=True)  # neither torchaudio nor torch makes it
     try:
-        dataset(root, name, archive, download=True)
+        dataset(aside, name, archive, download=True)
+        aside.rename(root)
     except BaseException:  # also when interrupted
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
         raise
 
 

@@ -20,6 +20,7 @@ from kws_demo.sweep_table import largest_budget
 from kws_demo.warm_up import warm_up
 from kws_demo.workers import Executor
 from profilers.bundle import BundleTarget
+from profilers.fixed import FEWEST_LABELS, with_classifier
 from profilers.target import parse_target
 from toolkit.budget import Budget
 from toolkit.costs import Price, price
@@ -166,7 +167,8 @@ def _price(point: Point, executor: Executor) -> Price:
     graph = find_space(given.space).build(hop_ms=profile.hop_ms).graph
     profile.require(graph, threads=given.threads)
     budget = Budget.parse(given.budget)
-    found = price(graph, profile, budget, bound=given.bound, own=own_cost(given.cost, graph, profile.weightless))
+    least = with_classifier(profile, find_space(given.space), FEWEST_LABELS)  # to refuse what no data make fit
+    found = price(graph, least, budget, bound=given.bound, own=own_cost(given.cost, graph, profile.weightless))
     found.require_feasible(budget)
     target = parse_target(profile.target if given.on is None else given.on)
     if budget.timed and not executor.alone and not isinstance(target, BundleTarget):

@@ -46,7 +46,7 @@ MOST_SEEDS = 1000
 @click.option(
     "--mirror/--no-mirror",
     default=True,
-    help="Of images: half of them are mirrored while they train (never digits), unless left and right matter.",
+    help="Of images: half of them are mirrored while they train (never MNIST's digits), unless left and right matter.",
 )
 @click.option("--seeds", default="3", show_default=True, help="How many seeds, from 0 on; or a list of them: 0,7,11.")
 @click.option("--minutes", default=10.0, show_default=True, type=Finite(0.05, 10_000), help="Training time of a point.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kws_demo.sweep_point import Point
+from toolkit.budget import Budget
 from toolkit.costs import Price
 from toolkit.errors import MilliwiseError, printable
 from toolkit.files import read_json
@@ -27,7 +28,7 @@ class Row:
     Attributes:
         point: its name, and that of its run folder.
         cost: of the network found, in the unit of the budget's metric; where it was measured, the measured one.
-        budget_kept: whether that is within the budget.
+        budget_kept: whether that is within the budget; None where it is of time and was not measured.
         validation, test: accuracies, fractions; of the network after fine-tuning.
         validation_error, test_error: their standard errors.
         clips: tested; of images, too.
@@ -173,5 +174,7 @@ def _told(run: dict[str, Any], price: Price) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}")
     if not (right["validation"] <= 1 and right["test"] <= 1 and type(right["test_clips"]) is int):
         raise ValueError("an accuracy above 1")
-    kept, labels, pixels = chosen["fits"], len(run["labels"]), run.get("task") == "segment"
-    return {**numbers, "budget_kept": kept is True, "labels": labels, "pixels": pixels}
+    labels, pixels = len(run["labels"]), run.get("task") == "segment"
+    unknown = Budget.parse(run["budget"]).timed and not run["measured"]  # to be measured by hand, on another device
+    kept = None if unknown else chosen["fits"] is True
+    return {**numbers, "budget_kept": kept, "labels": labels, "pixels": pixels}

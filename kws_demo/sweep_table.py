@@ -46,9 +46,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     Keys:
         metric: of the budgets.
         accounting: what costs are billed on.
-        table[]: space, strategy, budget, penalty; seeds (that are done), failed, kept; cost, validation, test and
-            seconds, means over seeds; validation_low and so on, with what their interval is; front: whether its
-            validation accuracy is on the front of its strategy.
+        table[]: space, strategy, budget, penalty; seeds (that are done), failed, kept, unmeasured (whose budget is of
+            time on a device that is away); cost, validation, test and seconds, means over seeds; validation_low and so
+            on, with what their interval is; front: whether its validation accuracy is on the front of its strategy.
         strategies[]: the best first: name; hypervolume with low and high; seeds; seconds of one seed.
         best: name of the first, or None; clear: whether the interval of no other reaches into its.
         reference: cost and accuracy of the hypervolume.
@@ -87,6 +87,7 @@ def _group(rows: Sequence[Row]) -> dict[str, Any]:
     first, done = rows[0], [row for row in rows if row.failed is None]
     told: dict[str, Any] = {name: getattr(first, name) for name in ("space", "strategy", "budget", "penalty")}
     told |= {"seeds": len(done), "failed": len(rows) - len(done), "kept": sum(row.budget_kept is True for row in done)}
+    told["unmeasured"] = sum(row.budget_kept is None for row in done)
     for name in ("cost", "validation", "test", "seconds"):
         values = [getattr(row, name) for row in done]
         told[name] = statistics.fmean(values) if done else None
@@ -167,7 +168,10 @@ def lines(summary: dict[str, Any]) -> list[list[str]]:
             told.append([*named, "-", "-", "-", "-", seeds])
             continue
         shares = [_share(row, "validation"), _share(row, "test")]
-        seeds += f", {row['seeds'] - row['kept']} over the budget" if row["kept"] < row["seeds"] else ""
+        over = row["seeds"] - row["kept"] - row["unmeasured"]
+        seeds += (f", {over} over the budget" if over else "") + (
+            f", {n} unmeasured" if (n := row["unmeasured"]) else ""
+        )
         told.append([*named, show(metric, row["cost"]), *shares, f"{row['seconds']:.0f}", seeds])
     return told
 

@@ -15,6 +15,8 @@ from toolkit.features import LogMel
 from toolkit.profile import DeviceProfile, EdgeCost
 from toolkit.spaces import Space
 
+FEWEST_LABELS = 2  # that anything is told apart by
+
 
 def stem_cost(stem: nn.Module, input_shape: tuple[int, ...]) -> EdgeCost:
     """Counts of a stem for one call. Its latency is in the latency model.

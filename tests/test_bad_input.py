@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 import torch
+import toy
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from toolkit.files import read_json, remove_file, require_writable, write_json
 from toolkit.graph import Edge, Graph
 from toolkit.progress import progress
 from toolkit.spaces import find_space
+from toolkit.strategies import find_strategy
 from toolkit.supernet import SuperNetwork
 from toolkit.training import Plan
 from toolkit.weights import read_tensors
@@ -146,11 +148,17 @@ def test_a_plan_of_nothing(plan: dict[str, Any]) -> None:
 )
 def test_candidates_edited_by_hand(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "candidates.json"
-    save_candidates(path, [Candidate(["a"], 1.0, 1.1, 0.9, 7)])
-    assert load_candidates(path) == [Candidate(["a"], 1.0, 1.1, 0.9, 7)]
+    strategy = find_strategy("uniform")(toy.pricing(), 1.5, 0)
+    save_candidates(path, [Candidate(["a"], 1.0, 1.1, 0.9, 7)], strategy, measured=False)
+    assert load_candidates(path, strategy) == ([Candidate(["a"], 1.0, 1.1, 0.9, 7)], False)
+    whole = path.read_text()
     edited(path, lambda content: content["candidates"][0].update(change))
     with pytest.raises(MilliwiseError, match="not as milliwise wrote them"):
-        load_candidates(path)
+        load_candidates(path, strategy)
+    path.write_text(whole)
+    edited(path, lambda content: content.update(strategy={"chance": [3, [1, 2], None]}))
+    with pytest.raises(MilliwiseError, match="not as milliwise wrote them"):
+        load_candidates(path, strategy)
 
 
 def test_an_unfinished_profile_edited_by_hand(tmp_path: Path) -> None:

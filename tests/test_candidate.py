@@ -12,6 +12,7 @@ from profilers import export, measured_file
 from profilers.bundle import BundleTarget
 from profilers.check import Check
 from toolkit.budget import Budget
+from toolkit.strategies import find_strategy
 
 
 def candidate(accuracy: float, upper_ms: float, measured_ms: float | None = None, parameters: int = 1000) -> Candidate:
@@ -62,8 +63,11 @@ def test_silence_counts_before_accuracy_and_accuracy_before_speed() -> None:
 
 def test_candidates_survive_their_file(tmp_path: Path) -> None:
     known = [candidate(0.9, 0.9, 1.08), candidate(0.8, 0.7)]
-    save_candidates(tmp_path / "candidates.json", known)
-    assert load_candidates(tmp_path / "candidates.json") == known
+    kept, again = (find_strategy("evolution")(toy.pricing(), 1.5, seed) for seed in (0, 1))
+    kept.candidates(3)
+    save_candidates(tmp_path / "candidates.json", known, kept, measured=True)
+    assert load_candidates(tmp_path / "candidates.json", again) == (known, True)
+    assert again.candidates(3) == kept.candidates(3), "who proposed them goes on from there"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,6 @@ def test_a_real_model_that_crashes_has_failed_alone():
 
 
 def test_a_real_model_that_hangs_has_failed_alone():
-    found = measure_tight({"hung": endless(), "a": counter()}, LocalTarget(silence_s=3.0), rounds=2, block_ms=0.2)
+    found = measure_tight({"hung": endless(), "a": counter()}, LocalTarget(silence_s=6.0), rounds=2, block_ms=0.2)
     assert list(found.timings) == ["a"] and found.finished
-    assert found.failures == {"hung": "the measuring process said nothing for 3 s: is a model stuck?"}
+    assert found.failures == {"hung": "the measuring process said nothing for 6 s: is a model stuck?"}

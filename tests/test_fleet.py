@@ -206,9 +206,9 @@ def test_targets_that_differ_never_share_a_file(texts: list[str]) -> None:
 WAITS = """
 import os, subprocess, sys, time
 child = subprocess.Popen(["sleep", "60"])
-with open(sys.argv[-1] + str(os.getpid()), "w") as file:
-    file.write(f"{os.getpid()} {child.pid}")
 try:
+    with open(sys.argv[-1] + str(os.getpid()), "w") as file:
+        file.write(f"{os.getpid()} {child.pid}")
     time.sleep(60)
 except KeyboardInterrupt:
     child.kill()
@@ -237,4 +237,6 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors
+    while any(map(is_running, pids)) and time.monotonic() < until:  # the grandchildren are waited for by nobody
+        time.sleep(0.02)
     assert not any(map(is_running, pids)) and os.listdir(tmp_path / "out") == [PARTIAL_NAME]

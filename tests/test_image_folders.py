@@ -237,6 +237,14 @@ def test_parts_that_are_called_otherwise_are_not_taken_for_classes(tmp_path: Pat
         load_images(str(tmp_path), size=8, seed=0)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_masks_in_parts_are_not_taken_for_classes(tmp_path: Path, part: str) -> None:
+    (tmp_path / part).mkdir()
+    write_masks(tmp_path / part)
+    with pytest.raises(MilliwiseError, match=f"{part} has images and masks, not classes: give that folder"):
+        load_images(str(tmp_path), size=8, seed=0)
+
+
 def test_test_classes_are_those_of_training(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", {"cat": pictures(10, 8, 8), "dog": pictures(10, 8, 8)})
     write_classes(tmp_path / "test", {"cat": pictures(3, 8, 8), "cow": pictures(3, 8, 8)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from PIL import Image
 from kws_demo import search as search_module
 from kws_demo.seeing import Seeing
 from kws_demo.settings import Settings, images_of
+from profilers.fixed import with_classifier
+from toolkit.budget import Budget
 from toolkit.cli import main
+from toolkit.costs import price
 from toolkit.datasets import ImageData, Images
 from toolkit.errors import MilliwiseError
 from toolkit.images import IGNORED
+from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
@@ -103,6 +108,68 @@ def test_it_goes_on_where_it_stopped(pictures: Path) -> None:
     again = search(CLASSIFY, pictures, "--resume", budget="70 kFLOPs")
     one, other = (json.loads(done.stdout) for done in (first, again))
     assert one["live_edges"] == other["live_edges"] and one["accuracy"] == other["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a search by chance writes that nothing interrupts; it draws more networks when one was measured."""
+    with pytest.MonkeyPatch.context() as patched:
+        return drawn(tmp_path_factory.mktemp("undisturbed"), patched)
+
+
+def drawn(folder: Path, patched: pytest.MonkeyPatch, most_files: int | None = None) -> dict[str, Any]:
+    """The content of the `run.json` of a search that is interrupted when so many files are written, then resumed."""
+    patched.setattr(search_module, "MOST_EPOCHS", 2)
+    torch.set_num_threads(1)
+    train, labels = coloured(60, 0)
+    np.savez(folder / "colours.npz", x_train=train, y_train=labels)
+    given = ("--strategy", "uniform", "--fine-tune", 2)
+    if most_files is not None:
+        with patched.context() as failing:
+            written, replace = [], os.replace
+
+            def interrupted(source: Any, target: Any) -> None:
+                replace(source, target)
+                if Path(target).parent == folder / "run":
+                    written.append(target)
+                if len(written) == most_files:
+                    raise KeyboardInterrupt
+
+            failing.setattr(os, "replace", interrupted)
+            assert search(CLASSIFY, folder / "colours.npz", *given).exit_code == 130
+        given = (*given, "--resume")
+    done = search(CLASSIFY, folder / "colours.npz", *given)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads((folder / "run" / "run.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("most_files", range(1, 12))
+def test_wherever_it_is_interrupted_it_ends_alike(
+    most_files: int, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = drawn(tmp_path, monkeypatch, most_files)
+    DeviceProfile.load(tmp_path / "run" / "profile.json")
+    for told in (found, undisturbed):
+        told.pop("seconds", None)
+    assert found == undisturbed
+
+
+def test_what_is_counted_is_counted_with_the_classes_at_hand(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is of more: within what three classes cost at least, there is a network, and not within less."""
+    monkeypatch.setattr(search_module, "MOST_EPOCHS", 2)
+    torch.set_num_threads(1)
+    space = find_space(CLASSIFY)
+    profile = dense_space.counted_profile(space)
+    graph = space.build().graph
+    least = {}
+    for labels in (3, dense_space.LABELS):
+        asked = price(graph, with_classifier(profile, space, labels), Budget.parse("1 params"))
+        least[labels] = int(asked(asked.cheapest()))
+    assert least[3] < least[dense_space.LABELS]
+    assert "no network of this space fits" in search(CLASSIFY, pictures, budget=f"{least[3] - 1} params").stderr
+    done = search(CLASSIFY, pictures, budget=f"{least[3]} params")
+    assert done.exit_code == 0 and json.loads(done.stdout)["budget_kept"], done.output
 
 
 def test_images_are_segmented(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_an_interrupted_search_resumes(profile_file: Path, tmp_path: Path, monke
     deadline = time.monotonic() + 120
     while not (folder / "search.checkpoint").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
+    assert (folder / "search.checkpoint").exists(), "no epoch in two minutes"
     process.send_signal(signal.SIGINT)
     _out, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors, errors

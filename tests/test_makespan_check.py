@@ -32,6 +32,7 @@ from toolkit.makespan import HEAD, OperationCost, ParallelModel
 from toolkit.profile import DeviceProfile
 from toolkit.run import Selected, save_selected
 from toolkit.spaces import Space, find_space
+from toolkit.strategies import find_strategy
 
 FABRIC = "neural-fabric:columns=2,channels=4,size=8"
 BRANCHES = frozenset({"conv1", "early", "entry", "mix"})  # two of them side by side
@@ -148,12 +149,13 @@ def test_candidates_are_ranked_by_what_the_budget_is_on(tmp_path: Path) -> None:
     assert prediction_error([missed, near, far]) == pytest.approx(1.2)
     assert next_to_measure([missed, near, far], 1.0) is far and next_to_measure([near, far], 1.0) is near
     assert max([candidate(0.9, 0.95), faster := candidate(0.9, 0.8)], key=Candidate.merit) is faster
-    save_candidates(tmp_path / "candidates.json", [missed, far])
-    assert load_candidates(tmp_path / "candidates.json") == [missed, far]
+    strategy = find_strategy("uniform")(toy.pricing(), 1.5, 0)
+    save_candidates(tmp_path / "candidates.json", [missed, far], strategy, measured=False)
+    assert load_candidates(tmp_path / "candidates.json", strategy) == ([missed, far], False)
     path = tmp_path / "candidates.json"
     path.write_text(path.read_text().replace("1.08", '"1.08"'))
     with pytest.raises(MilliwiseError, match="measured_makespan"):
-        load_candidates(path)
+        load_candidates(path, strategy)
 
 
 @pytest.mark.parametrize(("budget", "fits"), [("5 ms@2", True), ("3 ms@2", False)])

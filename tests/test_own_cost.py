@@ -132,6 +132,14 @@ def test_what_is_no_cost_is_refused(cost: str, reason: str, made: Path) -> None:
     assert not (made / "run").exists()
 
 
+def test_a_function_that_is_no_sum_is_said_to_be_searched_only(made: Path) -> None:
+    """For more edges may cost less: nobody knows the cheapest network then."""
+    (made / "odd.py").write_text("def edges(live):\n    return 100 - len(live)\n")
+    data = ("--data", made / "colours.npz", "-o", made / "run")
+    result = milliwise("search", made, "--budget", "9 cost", "--cost", f"{made}/odd.py:edges", *data)
+    assert result.exit_code == 2 and "the cheapest that was found costs 9" in result.stderr, result.stderr
+
+
 def test_a_budget_and_a_cost_belong_together() -> None:
     with pytest.raises(MilliwiseError, match="is of a cost of your own: give --cost"):
         price(toy.GRAPH, toy.profile(), Budget.parse("9 cost"))

@@ -110,6 +110,16 @@ def test_the_log_survives_rubbish(tmp_path: Path) -> None:
     assert read_log(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
 
 
+def test_a_torn_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    append_log(tmp_path, {"epoch": 1})
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"epoch": 2, "lo')  # killed, or the disk was full
+    append_log(tmp_path, {"epoch": 2})
+    append_log(tmp_path, {"epoch": 3})
+    assert read_log(tmp_path) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 4
+
+
 def test_an_epoch_told_twice_is_one_row(tmp_path: Path) -> None:
     """As where a search is killed between telling of an epoch and saving it; a stage that begins anew is kept apart."""
     told = [("a", 1, 9), ("b", 1, 8), ("a", 2, 7), ("b", 2, 6), ("a", 2, 5), ("b", 2, 4), ("a", 3, 3), ("a", 1, 2)]

@@ -110,10 +110,10 @@ def test_the_runner_does_not_come_to_its_end(
     device: Device, as_runner: Callable[[str], None], code: str, told: str
 ) -> None:
     as_runner(code)
-    at = device.start()
+    at = replace(device.start(), silence_s=1.0 if "sleep" in code else 60.0)
     with pytest.raises(Unreachable if "getppid" in code else RunnerEnded):  # the latter may be a model's fault
-        replace(at, silence_s=1.0).run(JOB, FILES, lambda event: None)
-    assert told in refused(replace(at, silence_s=1.0))
+        at.run(JOB, FILES, lambda event: None)
+    assert told in refused(at)
     if "getppid" in code:  # nothing could clean up after a host that is killed
         for left in device.temporary.iterdir():
             shutil.rmtree(left)

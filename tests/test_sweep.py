@@ -260,8 +260,14 @@ def test_a_worker_ends_with_a_killed_sweep(made: tuple[Path, DeviceProfile], tmp
     driver = subprocess.Popen(
         [sys.executable, str(tmp_path / "driver.py"), *map(str, given)], stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: noted.exists() and noted.read_text() != "")
-    worker = int(noted.read_text())
+    seen: list[str] = []  # the worker writes it several times
+
+    def told() -> bool:
+        seen.append(noted.read_text() if noted.exists() else "")
+        return seen[-1] != ""
+
+    wait_until(told)
+    worker = int(seen[-1])
     assert running(worker)
     driver.send_signal(signal.SIGKILL)
     driver.wait()

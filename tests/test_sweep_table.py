@@ -99,6 +99,8 @@ def test_the_text_has_a_line_for_each_place_of_the_grid() -> None:
         "seeds",
     ]
     assert "7 MFLOPs" in line and "75.0 (75.0 to 75.0)" in line and line.endswith("2, 1 over the budget")
+    away = row("a", "8 ms", 0, 7.0, 0.8, 0.75, budget_kept=None)
+    assert text(summarise([away])).splitlines()[1].endswith("1, 1 unmeasured")
 
 
 def test_any_sweep_can_be_drawn() -> None:

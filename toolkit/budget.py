@@ -50,7 +50,8 @@ class Budget:
 
     Attributes:
         metric: latency_ms, makespan_ms, memory_bytes, multiply_adds, parameters, steps, or cost: the user's own.
-        limit: in the metric's own unit (ms, bytes, single operations, steps).
+        limit: in the metric's own unit (ms, bytes, single operations, steps). Steps are of edges that compute; that of
+            the classifier, which comes after them all, is left out, where the thesis counts it.
         statistic: of the paced latency: p50, p95 (the default) or p99; mean, of latency or multiply-adds, for networks
             that change from hop to hop; else empty: a makespan is the median of networks run back to back.
         workers: number of workers that steps, or measured edges, are scheduled on; 1 for other metrics.

@@ -120,7 +120,7 @@ class Price:
         """
         cheapest = self.cheapest()
         if (least := self(cheapest)) > budget.limit:
-            found = "that was found " if self.metric == OWN and not self.additive else ""
+            found = "that was found " if self.metric == OWN and self.of_edges is None else ""
             raise BudgetTooSmall(
                 f"no network of this space fits {budget}: the cheapest {found}costs {show(budget.metric, least)} here; "
                 "allow at least that"

@@ -32,7 +32,7 @@ def table_price(graph: Graph, costs: Mapping[str, float], metric: str = "cost") 
             raise MilliwiseError(f"the table's cost of edge {name!r} is {cost!a:.60}: give a number of 0 or more")
 
     def total(live: Architecture) -> float:
-        return float(sum(costs[name] for name in live))
+        return math.fsum(costs[name] for name in live)  # the same in every process, whatever the order of a set
 
     return Price(graph, metric, total, of_edges=dict(costs))
 

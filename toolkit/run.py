@@ -141,8 +141,9 @@ def append_log(folder: Path, row: dict[str, Any]) -> None:
     path = folder / "log.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with path.open("a+b") as file:
+            torn = bool(file.tell()) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
+            file.write(("\n" if torn else "").encode() + json.dumps(row).encode() + b"\n")
     except OSError as error:
         raise MilliwiseError(
             f"cannot write {path}: {error.strerror}; free some space, then continue with --resume"

@@ -14,6 +14,7 @@ from kws_demo.sweep_row import read_finished
 from kws_demo.workers import Here
 from profilers.profile import profile_device
 from profilers.target import LocalTarget
+from toolkit.budget import show
 from toolkit.errors import MilliwiseError
 from toolkit.profile import DeviceProfile
 from toolkit.spaces import find_space
@@ -58,5 +59,6 @@ def judged_gpu(found: Sequence[Row] | None, why: str) -> Iterator[Row]:
     minutes, told = sum(each["seconds"] for each in found) / 60, f"{len(found)} searches"
     yield row(name, f"<= {LIMIT_MINUTES:g}", minutes, lambda value: value <= LIMIT_MINUTES, reason=told)
     for each, (limit, published) in zip(found, THESIS.items(), strict=True):
-        reason = f"{each['images']}; the thesis' was right for {published} %, trained on all 50,000"
+        cost = show("multiply_adds", each["cost"])
+        reason = f"{cost}, {each['images']}; the thesis' was right for {published} %, trained on all 50,000"
         yield row(f"right on a GPU within {limit:g} MFLOPs", "-", each["test"], None, reason=reason)

@@ -36,6 +36,11 @@ def read_classes(folder: Path) -> Collection:
             classes.
     """
     names = {path.name for path in _folders(folder)}
+    if part := next((name for name in sorted(names & PARTS) if is_segmentation(folder / name)), None):
+        raise MilliwiseError(
+            f"{printable(folder / part)} has images and masks, not classes: give that folder, or join it with the "
+            f"other parts in {IMAGES}/ and {MASKS}/ of one; what tests is drawn from it"
+        )
     if names not in ({"train"}, {"train", "test"}):  # "train" may also be a class
         _require_no_parts(folder, names)
         return Collection(_classes(folder, classes := _class_names(folder)), None, classes)
