@@ -24,7 +24,7 @@ from kws_demo.streams import Mixture, Streams
 from kws_demo.train import Speech, accuracy
 from profilers.bundle import BundleTarget
 from profilers.check import require_same_machine
-from profilers.fixed import with_classifier
+from profilers.fixed import FEWEST_LABELS, with_classifier
 from profilers.mode_prices import price_adaptive
 from profilers.modes import ModeCosts, measure_modes
 from profilers.target import parse_target
@@ -120,10 +120,7 @@ class _AdaptiveRun(Stages):
         adaptive = self.space.adaptive(hop_ms=profile.hop_ms)
         front_end_of(adaptive.network.stem, self.space.name)
         profile.require(adaptive.graph, threads=settings.threads, space=self.space.name)
-        self.prices = None
-        if self.budget.metric == "multiply_adds":
-            self.prices = price_adaptive(adaptive, profile, settings.network_only)
-            self._require_feasible(self.prices.named_multiply_adds)
+        self._set_prices(adaptive, with_classifier(profile, self.space, FEWEST_LABELS))
         self.target = parse_target(profile.target if settings.on is None else settings.on)
         if isinstance(self.target, BundleTarget):
             name = self.target.name
@@ -134,17 +131,21 @@ class _AdaptiveRun(Stages):
 
     def load(self) -> None:
         """Read or make the data and build the network for its labels."""
-        self.data: SpeechData = data_of(self.settings)
-        torch.manual_seed(self.settings.seed)
+        given = self.settings
+        self.data: SpeechData = data_of(given)
+        torch.manual_seed(given.seed)
         labels = len(self.data.labels)
         self.adaptive: AdaptiveNetwork = self.space.adaptive(labels, self.profile.hop_ms)
         self.profile = with_classifier(self.profile, self.space, labels)
-        if self.prices is not None:
-            self.prices = price_adaptive(self.adaptive, self.profile, self.settings.network_only)
+        self._set_prices(self.adaptive, self.profile)
         self.hop_samples = self.profile.hop_ms * SAMPLES_PER_MS
-        self.speech = Speech(
-            self.data, self.adaptive.network.stem, self.hop_samples, self.settings.seed, self.settings.device
-        )
+        self.speech = Speech(self.data, self.adaptive.network.stem, self.hop_samples, given.seed, given.device)
+
+    def _set_prices(self, adaptive: AdaptiveNetwork, profile: DeviceProfile) -> None:
+        self.prices = None
+        if self.budget.metric == "multiply_adds":
+            self.prices = price_adaptive(adaptive, profile, self.settings.network_only)
+            self._require_feasible(self.prices.named_multiply_adds)
 
     def measure(self) -> None:
         """What every mode costs on the target; weights do not matter for that."""
@@ -219,8 +220,7 @@ class _AdaptiveRun(Stages):
         return replace(found, exact=False, discount=discount, class_weights=weights, restraint=0.0, run_hops=run_hops)
 
     def _log_taught(self, row: dict[str, Any]) -> None:
-        names = LOGGED[self.budget.metric]
-        append_log(self.folder, {names.get(name, name): value for name, value in row.items()})
+        append_log(self.folder, {LOGGED[self.budget.metric].get(name, name): value for name, value in row.items()})
 
     def _heard(self, streams: Streams, epoch: int) -> Iterator[Batch]:
         """To teach with; the large branches in bfloat16 where that is quick, as they were trained."""

@@ -68,8 +68,9 @@ class RunFolder:
         """
         if not self._resumed:
             # What was made last goes first: if this is interrupted, what is left is a run that can be gone on with.
-            checkpoints = sorted(path.name for path in self.path.glob("*.checkpoint"))
-            made = ("run.json", "weights.safetensors", CANDIDATES_NAME, *checkpoints, MODES_NAME, SECONDS_NAME)
+            tuned = [path.name for path in self.path.glob("candidate-*.checkpoint")]
+            trained = sorted(path.name for path in self.path.glob("*.checkpoint") if path.name not in tuned)
+            made = ("run.json", "weights.safetensors", *tuned, CANDIDATES_NAME, *trained, MODES_NAME, SECONDS_NAME)
             for name in (*made, "log.jsonl", PROFILE_NAME):
                 remove_file(self.path / name)
             write_json(self.path / ARGUMENTS_NAME, self._arguments)

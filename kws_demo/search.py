@@ -215,6 +215,7 @@ class _Run(Stages):
         cheapest = self.price.cheapest()
         if not any(candidate.fits for candidate in candidates) and sorted(cheapest) not in (c.kept for c in candidates):
             candidates.append(self._candidate(cheapest))
+            self.measured = True  # with this one
             self._measure(candidates, candidates[-1], "measuring the cheapest network")
         self.measured = True
         self._save(candidates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from toolkit.files import read_json, write_json
 from toolkit.profile import DeviceProfile
 
 MOST_EPOCHS = 600  # where the minutes do not end a training before
+MOST_SECONDS = 1e9  # that a stage is believed to have taken
 
 
 class Stages:
@@ -42,7 +43,7 @@ class Stages:
         self._kept = self.run_folder.path / SECONDS_NAME
         earlier = read_json(self._kept, "seconds of a run") if self._kept.exists() else {}
         for stage, seconds in earlier.items():
-            if isinstance(seconds, int | float):
+            if isinstance(seconds, int | float) and 0 <= seconds < MOST_SECONDS:
                 self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
 
     @contextmanager
@@ -54,7 +55,8 @@ class Stages:
         finally:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - begun, 1)
             if self._kept is not None:
-                write_json(self._kept, self.seconds)
+                with suppress(MilliwiseError):  # a full disk is told by what cannot do without it
+                    write_json(self._kept, self.seconds)
 
 
 def require_device(device: str) -> None:

@@ -140,7 +140,7 @@ def drawn(folder: Path, patched: pytest.MonkeyPatch, most_files: int | None = No
         given = (*given, "--resume")
     done = search(CLASSIFY, folder / "colours.npz", *given)
     assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads((folder / "run" / "run.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "run" / "run.json").read_text().replace(str(folder), ""))
     return found
 
 

@@ -111,13 +111,14 @@ def test_the_log_survives_rubbish(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("{")
     append_log(tmp_path, {"epoch": 1})
     with (tmp_path / "log.jsonl").open("ab") as file:
         file.write(b'{"epoch": 2, "lo')  # killed, or the disk was full
     append_log(tmp_path, {"epoch": 2})
     append_log(tmp_path, {"epoch": 3})
     assert read_log(tmp_path) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
-    assert (tmp_path / "log.jsonl").read_text().count("\n") == 4
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 5
 
 
 def test_an_epoch_told_twice_is_one_row(tmp_path: Path) -> None:

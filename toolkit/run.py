@@ -142,7 +142,7 @@ def append_log(folder: Path, row: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            torn = bool(file.tell()) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
+            torn = bool(file.tell()) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             file.write(("\n" if torn else "").encode() + json.dumps(row).encode() + b"\n")
     except OSError as error:
         raise MilliwiseError(

@@ -21,6 +21,7 @@ POPULATION, TOURNAMENT = 16, 4
 FOUNDING = 0.5  # of the time: the population is as large as it is then, for without children there is no evolution
 MOST_CHANGES = 3
 TRIES = 50
+MOST_REMEMBERED = 4000
 
 
 class RegularisedEvolution(Uniform):
@@ -52,8 +53,9 @@ class RegularisedEvolution(Uniform):
         return list(dict.fromkeys([*best[:count], *super().candidates(count)]))[:count]
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Strategy`."""
-        return {**super().state_dict(), "judged": [[sorted(kept), worth] for kept, worth in self._judged.items()]}
+        """See `Strategy`. Of very many that were judged it remembers the best."""
+        best = sorted(self._judged.items(), key=lambda each: -each[1])[:MOST_REMEMBERED]
+        return {**super().state_dict(), "judged": [[sorted(kept), worth] for kept, worth in best]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Strategy`."""
