@@ -74,6 +74,5 @@ class RunFolder:
             for name in (*made, "log.jsonl", PROFILE_NAME):
                 remove_file(self.path / name)
             write_json(self.path / ARGUMENTS_NAME, self._arguments)
-        profile.save(
-            self.path / PROFILE_NAME
-        )  # again, too, where that was interrupted: by the arguments it is the same
+        # Again, too, where that was interrupted: for the same arguments it is the same.
+        profile.save(self.path / PROFILE_NAME)

@@ -102,12 +102,12 @@ class EdgeSampler:
 
     def decisions(self, proposals: Sequence[Proposal]) -> Draws:
         """What was decided of them: nothing of one that was not sampled."""
-        draws = Draws(*torch.zeros(2, len(proposals), len(self.edges), dtype=torch.bool))
+        kept, decided = np.zeros((2, len(proposals), len(self.edges)), bool)
         for row, proposal in enumerate(proposals):
             places = [self.place[name] for name, _keep in proposal.decisions]
-            draws.decided[row, places] = True
-            draws.kept[row, places] = torch.tensor([keep for _name, keep in proposal.decisions], dtype=torch.bool)
-        return draws
+            decided[row, places] = True
+            kept[row, places] = [keep for _name, keep in proposal.decisions]
+        return Draws(torch.from_numpy(kept), torch.from_numpy(decided))
 
     def decided(self, architectures: Sequence[Architecture]) -> Draws:
         """What has to be decided for each to be drawn; live edges only, so without dead ends."""
