@@ -168,10 +168,8 @@ def lines(summary: dict[str, Any]) -> list[list[str]]:
             told.append([*named, "-", "-", "-", "-", seeds])
             continue
         shares = [_share(row, "validation"), _share(row, "test")]
-        over = row["seeds"] - row["kept"] - row["unmeasured"]
-        seeds += (f", {over} over the budget" if over else "") + (
-            f", {n} unmeasured" if (n := row["unmeasured"]) else ""
-        )
+        over, unmeasured = row["seeds"] - row["kept"] - row["unmeasured"], row["unmeasured"]
+        seeds += "".join(f", {n} {what}" for n, what in ((over, "over the budget"), (unmeasured, "unmeasured")) if n)
         told.append([*named, show(metric, row["cost"]), *shares, f"{row['seconds']:.0f}", seeds])
     return told
 
