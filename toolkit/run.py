@@ -143,7 +143,7 @@ def append_log(folder: Path, row: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             torn = bool(file.tell()) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(("\n" if torn else "").encode() + json.dumps(row).encode() + b"\n")
+            file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
     except OSError as error:
         raise MilliwiseError(
             f"cannot write {path}: {error.strerror}; free some space, then continue with --resume"
