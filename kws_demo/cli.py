@@ -58,6 +58,12 @@ MOST_FINDINGS = 12  # about own recordings, that are told
     help="Synthetic clips a word.",
 )
 @click.option(
+    "--teacher",
+    is_flag=True,
+    help="Beside its labels, a listener learns to hear like Google's speech embedding, which knows real voices: for "
+    "words that synthesisers say (pip install 'milliwise[teacher]'). Training is slower: give it two cores, and time.",
+)
+@click.option(
     "--strategy",
     default="bsn",
     show_default=True,
@@ -147,7 +153,7 @@ def search(
 
     settings = Settings(on=target, add=list(add), unknown=list(unknown), **arguments)
     if settings.strategy == "sanas":
-        _refuse_given(context, "bound", "calls", "cost", "fine_tuned")
+        _refuse_given(context, "bound", "calls", "cost", "fine_tuned", "teacher")
     elif settings.network_only or settings.discount is not None:
         option = "--network-only" if settings.network_only else "--discount"
         raise MilliwiseError(f"{option} is of no use to --strategy {settings.strategy}: leave it out")

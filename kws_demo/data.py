@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from exporters.metadata import SILENCE, UNKNOWN
-from kws_demo.noises import silence_clips
+from kws_demo.noises import CLIP_SAMPLES, silence_clips
 from kws_demo.own_takes import OWN, own_takes, repeated, require_unheld, speakers, trained
 from kws_demo.plan import Plan
 from kws_demo.recordings import (
@@ -25,6 +25,7 @@ from kws_demo.recordings import (
     check_words,
     noise_files,
     noise_parts,
+    read_clip,
     read_noise,
     split_speakers,
     unknown_recordings,
@@ -48,6 +49,7 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
+MOST_SPARE = 4000
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class SpeechData:
 
     `labels` are "_silence_", "_unknown_", then the words. `noise` and `test_noise` are background recordings, float32
     at 16 kHz, possibly none. `description` is plain JSON: source, seed, clips per part and label. `talk` is running
-    speech without a keyword to train on, float32 [samples], possibly none.
+    speech without a keyword to train on, float32 [samples], possibly none; `spare`, float32 [N, 16000], what there is
+    of recorded unknown words beside those in `train`.
     """
 
     labels: tuple[str, ...]
@@ -80,6 +83,7 @@ class SpeechData:
     test_noise: tuple[np.ndarray, ...]
     description: dict[str, Any]
     talk: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    spare: np.ndarray = field(default_factory=lambda: np.zeros((0, CLIP_SAMPLES), np.float32))
 
 
 def load_data(
@@ -93,6 +97,7 @@ def load_data(
     language: str | None = None,
     spoken: Sequence[str] = (),
     clips_per_word: int = 800,
+    spare: bool = False,
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
@@ -100,7 +105,7 @@ def load_data(
     recordings of the words, which are used for training only; `words` are those of a folder's to listen for, and what
     else is in it is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English
     when None), and `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic
-    speech, over all three parts.
+    speech, over all three parts; with `spare` what is left of the unknown words is read, too.
 
     Raises:
         MilliwiseError: anything wrong with the argument or the files, named, with the cure.
@@ -137,7 +142,8 @@ def load_data(
     counts = {part: {labels[i]: n for i, n in sorted(Counter(clips[part].label.tolist()).items())} for part in PARTS}
     description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
     train, validation, test = (clips[part] for part in PARTS)
-    return SpeechData(labels, train, validation, test, train_noise, test_noise, description, talk)
+    left = _read(plans["train"].spare[:MOST_SPARE] if spare else [])
+    return SpeechData(labels, train, validation, test, train_noise, test_noise, description, talk, left)
 
 
 def _in_language(source: Source, language: str) -> Source:
@@ -232,6 +238,7 @@ def _plans(
         most_real = REAL_BESIDE_SYNTHETIC if source.kind == "synth" else REAL_UNKNOWN
         real = _drawn(strangers, round(most_real * wanted), rng)
         plan.recordings += real
+        plan.spare = sorted(set(strangers) - set(real), key=lambda recording: recording.path)
         job_seed = _job_seed(seed, number)
         pieces = round(RUNNING * (wanted - len(real)))
         texts = unknown_texts(ignored[part], wanted - len(real) - pieces, rng)
@@ -259,6 +266,11 @@ def _check_unknown(count: int, part: str, language: str) -> None:
             f"there are {count} unknown words for {part}, {LEAST_UNKNOWN[part]} are needed (espeak-ng can say few "
             f"words in {language!r}): record other words and name their folder, --unknown FOLDER"
         )
+
+
+def _read(recordings: Sequence[Recording]) -> np.ndarray:
+    clips = [read_clip(recording.path) for recording in recordings]
+    return np.stack(clips) if clips else np.zeros((0, CLIP_SAMPLES), np.float32)
 
 
 def _job_seed(seed: int, part: int) -> int:

@@ -16,10 +16,11 @@ from kws_demo.synth import Spoken
 
 @dataclass
 class Plan:
-    """Spoken clips with their labels, and after them recordings that are still to be read."""
+    """Spoken clips with their labels, after them recordings that are still to be read; `spare` ones take no part."""
 
     spoken: deque[tuple[Spoken, str]] = field(default_factory=deque)
     recordings: list[Recording] = field(default_factory=list)
+    spare: list[Recording] = field(default_factory=list)
 
     def say(self, clips: Sequence[Spoken], label: str = "") -> None:
         """Add spoken clips; their label is what they say unless it is given."""

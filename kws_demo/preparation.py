@@ -22,8 +22,10 @@ def prepare(settings: Settings, space: Space, hop_ms: int) -> tuple[Task, SuperN
         seen = images_of(settings, space)
         return Seeing(seen, settings.seed, settings.device), _built(settings, space, hop_ms, seen.labels)
     heard = data_of(settings)
+    if settings.teacher:  # one core is the teacher's: threads that share it would wait for each other all the time
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     network = _built(settings, space, hop_ms, heard.labels)
-    return Hearing(heard, network, hop_ms, settings.seed, settings.device), network
+    return Hearing(heard, network, hop_ms, settings.seed, settings.device, settings.teacher), network
 
 
 def _built(settings: Settings, space: Space, hop_ms: int, labels: tuple[str, ...]) -> SuperNetwork:

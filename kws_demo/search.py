@@ -152,7 +152,7 @@ class _Run(Stages):
         network.operations.to(self.settings.device)  # the stem stays with the audio, on the CPU
         network.head.to(self.settings.device)
         train(
-            network,
+            self.task.student(network),
             self.task.training,
             self.task.steps,
             plan,

@@ -47,6 +47,10 @@ class Seeing:
             images, labels = augmented(self._pixels[chosen], self._labels[chosen], generator, flip=self._data.flip)
             yield images.to(self._device), labels.to(self._device)
 
+    def student(self, network: SuperNetwork) -> SuperNetwork:
+        """See `Task`."""
+        return network
+
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """See `Task`."""
         return functional.cross_entropy if self._data.task == "classify" else _pixel_loss

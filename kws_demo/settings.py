@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from toolkit.datasets import ImageData
 
 
+FOR_LISTENERS = ("add", "unknown", "noise", "words", "language", "spoken", "teacher")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What `milliwise search` is asked; paths are kept as they were given.
@@ -26,6 +29,7 @@ class Settings:
         words: of a folder to listen for, as written: `yes,no`.
         language: of a folder's recordings; English when None.
         spoken: the words in that language's script, as written, if the folder's names are not.
+        teacher: the speech embedding gives hints while a listener trains.
         strategy: name of the search strategy.
         minutes: training time; measuring comes on top.
         penalty: λ of the strategy, found by itself when None.
@@ -58,6 +62,7 @@ class Settings:
     language: str | None = None
     spoken: str | None = None
     clips_per_word: int = 800
+    teacher: bool = False
     device: str = "cpu"
     cost: str | None = None
     on: str | None = None
@@ -94,6 +99,7 @@ def data_of(settings: Settings) -> SpeechData:
         unknown=[Path(folder) for folder in settings.unknown],
         noise=None if settings.noise is None else Path(settings.noise),
         clips_per_word=settings.clips_per_word,
+        spare=settings.teacher,
     )
 
 
@@ -111,7 +117,7 @@ def images_of(settings: Settings, space: Space) -> ImageData:
     """
     from toolkit.datasets import load_images
 
-    given = {name: getattr(settings, name) for name in ("add", "unknown", "noise", "words", "language", "spoken")}
+    given = {name: getattr(settings, name) for name in FOR_LISTENERS}
     if odd := [name for name, value in given.items() if value]:
         raise MilliwiseError(f"--{odd[0]} is for listeners, and {space.name} sees images: leave it out")
     data = load_images(settings.data, size=space.shape(1)[2], seed=settings.seed)

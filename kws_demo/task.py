@@ -67,8 +67,11 @@ class Task(Protocol):
     def training(self, epoch: int) -> Iterable[Batch]:
         """The batches of an epoch, the same whenever that epoch is asked for."""
 
+    def student(self, network: SuperNetwork) -> SuperNetwork:
+        """What is trained in a network's place, with its weights: the network itself where there is no teacher."""
+
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Of logits against labels."""
+        """Of what the student tells against labels."""
 
     def recalibrate(self, network: SuperNetwork, kept: Iterable[str] | None = None, batches: int = 8) -> None:
         """Recalibrate the BatchNorms of a network, or of a sub-network of it."""

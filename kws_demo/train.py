@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
+from kws_demo.hints import MEASURED, UNTOLD, Teacher, hinted, with_hints
+from kws_demo.speech_embedding import SIZE
 from kws_demo.splice import alike, said_alone, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
 from toolkit.adaptive import Network
@@ -27,6 +29,7 @@ SILENT_HOPS = 20
 QUIET = 1e-4  # RMS of what follows a clip
 TALK_ROWS = 32  # beside the clips of a batch
 TALK = -1  # their label: any but a keyword, at every hop
+SPARE_ROWS = 32  # of other words, beside the clips of a batch, where there is a teacher
 SILENT_EVERY = 16  # of the training examples, one is digital silence
 Item = TypeVar("Item")
 
@@ -41,9 +44,21 @@ class Speech:
         stem: front-end, on the CPU.
         hop_samples: of the listener; an example is a whole number of hops.
         device: where the features go.
+        taught: with the hints of a teacher; what is trained on it is a `Student`.
+
+    Raises:
+        MilliwiseError: the teacher is not installed, or another.
     """
 
-    def __init__(self, data: SpeechData, stem: nn.Module, hop_samples: int, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        data: SpeechData,
+        stem: nn.Module,
+        hop_samples: int,
+        seed: int,
+        device: str = "cpu",
+        taught: bool = False,
+    ) -> None:
         self.data = data
         self.stem = stem
         self.seed = seed
@@ -60,7 +75,9 @@ class Speech:
         self._labels = torch.from_numpy(data.train.label)
         self._alone = torch.from_numpy(said_alone(data.train))
         self._apart = ~alike(data.labels)
-        self._talk = torch.from_numpy(data.talk)
+        self._talk, self._spare = torch.from_numpy(data.talk), torch.from_numpy(data.spare)
+        examples = self._audio[torch.linspace(0, len(self._audio) - 1, MEASURED).long()]
+        self._teacher = Teacher(examples, hop_samples) if taught else None
         self._evaluation: dict[str, list[Batch]] = {}
 
     @property
@@ -84,7 +101,7 @@ class Speech:
             chosen = order[step * BATCH : (step + 1) * BATCH]
             clips, labels, alone = self._audio[chosen], self._labels[chosen], self._alone[chosen]
             clips, labels = spliced(clips, labels, alone, self._apart, generator)
-            audio, labels = self._with_talk(self._augmenter(clips, labels), labels, generator)
+            audio, labels = self._with_others(self._augmenter(clips, labels), labels, generator)
             with torch.no_grad():
                 features = self.stem(audio)
             if hardened:
@@ -92,17 +109,34 @@ class Speech:
                 # Whatever else it is taught, a listener starts in perfect silence and has to know it.
                 features[::SILENT_EVERY] = 0.0
                 labels = labels.index_fill(0, torch.arange(0, len(labels), SILENT_EVERY), 0)
+                if self._teacher is not None:
+                    labels = with_hints(labels, self._hints(self._teacher, audio, labels))
             yield features.to(self.device), labels.to(self.device)
 
-    def _with_talk(self, audio: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
-        """Examples and excerpts of the talk, mixed: a batch may be cut into groups."""
-        if len(self._talk) < audio.shape[1]:
+    def _with_others(self, audio: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+        """Examples, excerpts of the talk and what only a teacher tells of, mixed: a batch may be cut into groups."""
+        parts = [(audio, labels)]
+        if len(self._talk) >= audio.shape[1]:
+            rows = TALK_ROWS * len(labels) // BATCH
+            parts.append((self._augmenter.excerpts(self._talk, rows), labels.new_full((rows,), TALK)))
+        if self._teacher is not None and len(self._spare):
+            rows = SPARE_ROWS * len(labels) // BATCH
+            clips = self._spare[torch.randint(len(self._spare), (rows,), generator=generator)]
+            untold = labels.new_full((rows,), UNTOLD)
+            parts.append((self._augmenter(clips, untold), untold))
+        if len(parts) == 1:
             return audio, labels
-        rows = TALK_ROWS * len(labels) // BATCH
-        audio = torch.cat([audio, self._augmenter.excerpts(self._talk, rows)])
-        labels = torch.cat([labels, labels.new_full((rows,), TALK)])
-        order = torch.randperm(len(labels), generator=generator)
-        return audio[order], labels[order]
+        order = torch.randperm(sum(len(part) for _audio, part in parts), generator=generator)
+        together = (torch.cat(each) for each in zip(*parts, strict=True))
+        heard, told = (each[order] for each in together)
+        return heard, told
+
+    def _hints(self, teacher: Teacher, audio: Tensor, labels: Tensor) -> Tensor:
+        """Those of every second example, and of all that have nothing else: a teacher takes its time."""
+        chosen = (torch.arange(len(labels)) % 2 == 1) | (labels == UNTOLD)
+        hints = torch.full((len(labels), audio.shape[1] // self.hop_samples, SIZE), math.nan)
+        hints[chosen] = teacher(audio[chosen])
+        return hints
 
     def evaluation(self, part: str) -> list[Batch]:
         """The plain clips of `train`, `validation` or `test`, after silence."""
@@ -145,7 +179,11 @@ class Speech:
 
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The listener's loss for these examples."""
-        return lambda logits, labels: listener_loss(logits, labels, self.early_hops)
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            return listener_loss(logits, labels, self.early_hops)
+
+        return loss if self._teacher is None else hinted(loss)
 
     def recalibrate(self, network: Network, kept: Iterable[str] | None = None, batches: int = 8) -> None:
         """Recalibrate the BatchNorms of a network (or a sub-network of it) on training examples as a stream has them.

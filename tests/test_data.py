@@ -122,6 +122,19 @@ def test_val_is_the_test_and_trains_nothing(tones: None, tmp_path: Path) -> None
         load_data(str(tmp_path))
 
 
+def test_what_is_left_of_the_unknown_words_is_of_people_who_train(folder: Path, tmp_path: Path) -> None:
+    record(tmp_path / "other" / "kanske", 400, prefix="u")
+    rng = np.random.default_rng(0)
+    for path in (tmp_path / "other" / "kanske").iterdir():  # none sounds like another
+        soundfile.write(path, 0.1 * rng.standard_normal(8000), 16_000)
+    assert len(load_data(str(folder), unknown=[tmp_path / "other"]).spare) == 0
+    data = load_data(str(folder), unknown=[tmp_path / "other"], spare=True)
+    taken = sum(speaker.startswith("u") for clips in parts(data) for speaker in clips.speaker)
+    assert 0 < len(data.spare) <= 800 - taken and data.spare.shape[1:] == (16_000,) and data.spare.dtype == np.float32
+    known = {clip.tobytes() for clips in parts(data) for clip in clips.audio}
+    assert not known & {clip.tobytes() for clip in data.spare}
+
+
 def test_a_speaker_who_is_tested_is_trained_nowhere(tones: None, tmp_path: Path) -> None:
     for word in ("ja", "nej"):
         record(tmp_path / "data" / "train" / word, 10)

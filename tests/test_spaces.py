@@ -256,7 +256,8 @@ def test_settings_follow_a_colon() -> None:
         ("neural-fabric:columns=" + "9" * 5000, "columns is 1 to 16"),
         ("neural-fabric:columns", "columns is 1 to 16"),
         ("neural-fabric:task=guess", "task is classify or segment"),
-        ("kws-ds:blocks=2", "the settings are none"),
+        ("kws-ds:blocks=2", "the settings are width"),
+        ("kws-cnn:blocks=2", "the settings are none"),
         ("kws-none:blocks=2", "no search space"),
     ],
 )

@@ -144,6 +144,17 @@ def test_a_space_is_whole(name: str) -> None:
     assert graph.digest() == space.build(labels=12, hop_ms=200).graph.digest()
 
 
+@pytest.mark.parametrize("space", ["kws-ds", "kws-coarse"])
+def test_a_listener_may_be_wider(space: str) -> None:
+    usual, same, wide = (find_space(f"{space}{setting}").build(5) for setting in ("", ":width=32", ":width=48"))
+    assert usual.graph.digest() == same.graph.digest() != wide.graph.digest()
+    assert usual.graph.full == wide.graph.full and wide.head.linear.in_features == 1.5 * usual.head.linear.in_features
+    with torch.no_grad():
+        assert wide.eval()(torch.randn(1, 3200)).shape == (1, 1, 5)
+    with pytest.raises(MilliwiseError, match="a width of 33 cannot be halved for the fine row: take 32 or 34"):
+        find_space(f"{space}:width=33").build()
+
+
 def test_another_head_or_stem_is_another_graph_and_more_labels_are_not() -> None:
     def digest(stem: nn.Module, *head: nn.Module) -> str:
         graph = Graph((Edge("only", "in", "out"),), "in", "out")

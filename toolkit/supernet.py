@@ -84,15 +84,20 @@ class SuperNetwork(nn.Module):
         Args:
             gates: factors on what edges give, by name: one for all examples, [], or one for each, [batch].
         """
+        result: Tensor = self.head(self.sink_value(features, kept, gates))
+        return result
+
+    def sink_value(
+        self, features: Tensor, kept: Iterable[str] | None = None, gates: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """What the head is given; see `from_features`."""
         kept, gates = self.graph.full if kept is None else kept, gates or {}
 
         def apply(edge: Edge, operation: nn.Module, value: Tensor) -> Tensor:
             given: Tensor = operation(value)
             return _gated(given, gates[edge.name]) if edge.name in gates else given
 
-        sink = self.walk(kept, features, apply, lambda _node, values: add_up(values))
-        result: Tensor = self.head(sink)
-        return result
+        return self.walk(kept, features, apply, lambda _node, values: add_up(values))
 
     def sink_shape(self, features_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of what the head is given, for features of that shape."""

@@ -115,9 +115,19 @@ SPACES = {
     space.name: space
     for space in (
         Space(
-            "kws-ds", "toolkit.spaces.kws_ds", "streaming keyword listener, separable convolutions", (1, "hop_samples")
+            "kws-ds",
+            "toolkit.spaces.kws_ds",
+            "streaming keyword listener, separable convolutions",
+            (1, "hop_samples"),
+            {"width": Whole(32, 2, 256)},
         ),
-        Space("kws-coarse", "toolkit.spaces.kws_coarse", "the part of kws-ds for synthetic voices", (1, "hop_samples")),
+        Space(
+            "kws-coarse",
+            "toolkit.spaces.kws_coarse",
+            "the part of kws-ds for synthetic voices",
+            (1, "hop_samples"),
+            {"width": Whole(32, 2, 256)},
+        ),
         Space("kws-gated", "toolkit.spaces.kws_gated", "small trunk, large branches to gate", (1, "hop_samples")),
         Space("kws-cnn", "toolkit.spaces.kws_cnn", "large keyword network with dense shortcuts", (1, "hop_samples")),
         Space(

@@ -14,13 +14,9 @@ from toolkit.supernet import SuperNetwork
 KINDS = {"middle": ("skip", "separable5"), "coarse": ("skip", "expanded3")}
 
 
-def build(labels: int, hop_ms: int = 200) -> SuperNetwork:
-    """The super-network: audio [batch, samples] at 16 kHz to logits [batch, hops, labels].
-
-    Raises:
-        MilliwiseError: the hop is no multiple of the network's 40 ms column, or longer than its window of a second.
-    """
-    whole = kws_ds.build(labels, hop_ms)
+def build(labels: int, hop_ms: int = 200, width: int = kws_ds.WIDTH) -> SuperNetwork:
+    """The super-network: audio [batch, samples] at 16 kHz to logits [batch, hops, labels]; see `kws_ds.build`."""
+    whole = kws_ds.build(labels, hop_ms, width)
     edges = tuple(edge for edge in whole.graph.edges if _is_coarse(edge))
     operations = {edge.name: whole.operations[edge.name] for edge in edges}
     return SuperNetwork(Graph(edges, whole.graph.source, whole.graph.sink), operations, whole.stem, whole.head)
