@@ -133,8 +133,8 @@ SHIPPED = {
             "training, and 8 of the 108 clips of other words are training's own.",
             "Clips that nobody looked at before: its teacher and its width were chosen, among five ways to train, by "
             "how many of these 48 were detected.",
-            "A budget of 1 ms: the machine of that day was slow, the listener before it took 1.15 ms there (p95; 0.61 on "
-            "another day).",
+            "A budget of 1 ms: the machine of that day was slow, the listener before it took 1.15 ms there (p95; 0.61 "
+            "on another day).",
         ),
         before=f"milliwise speak {' '.join(TEN)} -o voices\n",
         space="kws-coarse:width=48",
