@@ -49,7 +49,7 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
-MOST_SPARE = 4000
+MOST_SPARE = 4000  # 256 MB
 
 
 @dataclass(frozen=True)

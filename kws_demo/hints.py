@@ -23,6 +23,15 @@ HINTS_WEIGHT = 1.0
 UNTOLD = -2  # the label of an example that has hints alone
 
 
+def require_teacher() -> None:
+    """Refuse to begin where the teacher is missing.
+
+    Raises:
+        MilliwiseError: see `SpeechEmbedding`.
+    """
+    SpeechEmbedding()
+
+
 class Teacher:
     """The speech embedding of examples at their hops, each of its numbers with a mean of 0 and a deviation of 1.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kws_demo.hearing import Hearing
+from kws_demo.hints import require_teacher
 from kws_demo.seeing import Seeing
 from kws_demo.settings import Settings, data_of, images_of
 from kws_demo.task import Task
@@ -16,14 +17,16 @@ def prepare(settings: Settings, space: Space, hop_ms: int) -> tuple[Task, SuperN
     """Read or make the data, and build the super-network, its weights by the seed.
 
     Raises:
-        MilliwiseError: bad data, or data of another kind than the space is for.
+        MilliwiseError: bad data, or data of another kind than the space is for; or the teacher is missing.
     """
     if space.sees:
         seen = images_of(settings, space)
         return Seeing(seen, settings.seed, settings.device), _built(settings, space, hop_ms, seen.labels)
-    heard = data_of(settings)
-    if settings.teacher:  # one core is the teacher's: threads that share it would wait for each other all the time
+    if settings.teacher:
+        require_teacher()  # before the data are made, which takes long
+        # One core is the teacher's: threads that share it would wait for each other all the time.
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    heard = data_of(settings)
     network = _built(settings, space, hop_ms, heard.labels)
     return Hearing(heard, network, hop_ms, settings.seed, settings.device, settings.teacher), network
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from exporters.listener import Listener
 from kws_demo import hints as module
 from kws_demo import search as search_module
+from kws_demo import speech_embedding
 from kws_demo.data import Clips, SpeechData
 from kws_demo.hearing import Hearing
 from kws_demo.hints import HINTS_WEIGHT, UNTOLD, Guess, Student, Teacher, hinted, with_hints
@@ -169,6 +170,17 @@ def test_a_teacher_is_for_listeners_of_one_network(tmp_path: Path) -> None:
         MilliwiseError, match=r"--teacher is for listeners, and resnet-fabric.* sees images: leave it out"
     ):
         images_of(Settings(fabric.name, "1 ms", "cifar10", teacher=True), fabric)
+
+
+def test_a_missing_teacher_is_told_before_any_data_are_made(
+    this_machine: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_embedding, "find_spec", lambda name: None)
+    this_machine.save(tmp_path / "device.json")
+    arguments = ["--budget", "80 ms", "--data", str(tmp_path / "nowhere"), "--teacher", "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, ["search", "kws-ds", "--profile", str(tmp_path / "device.json"), *arguments])
+    assert result.exit_code == 2 and "pip install 'milliwise[teacher]'" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_needs_a_head_that_hears_a_window(loudness: None) -> None:
