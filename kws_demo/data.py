@@ -25,7 +25,6 @@ from kws_demo.recordings import (
     check_words,
     noise_files,
     noise_parts,
-    read_clip,
     read_noise,
     split_speakers,
     unknown_recordings,
@@ -49,7 +48,6 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
 SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
-MOST_SPARE = 4000  # 256 MB
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def load_data(
     counts = {part: {labels[i]: n for i, n in sorted(Counter(clips[part].label.tolist()).items())} for part in PARTS}
     description = {"source": spec, "seed": seed, "clips": counts, "noise_recordings": len(train_noise)}
     train, validation, test = (clips[part] for part in PARTS)
-    left = _read(plans["train"].spare[:MOST_SPARE] if spare else [])
+    left = (plans["train"] if spare else Plan()).read_spare()
     return SpeechData(labels, train, validation, test, train_noise, test_noise, description, talk, left)
 
 
@@ -266,11 +264,6 @@ def _check_unknown(count: int, part: str, language: str) -> None:
             f"there are {count} unknown words for {part}, {LEAST_UNKNOWN[part]} are needed (espeak-ng can say few "
             f"words in {language!r}): record other words and name their folder, --unknown FOLDER"
         )
-
-
-def _read(recordings: Sequence[Recording]) -> np.ndarray:
-    clips = [read_clip(recording.path) for recording in recordings]
-    return np.stack(clips) if clips else np.zeros((0, CLIP_SAMPLES), np.float32)
 
 
 def _job_seed(seed: int, part: int) -> int:

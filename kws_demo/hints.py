@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from kws_demo.speech_embedding import SIZE, STRIDE, SpeechEmbedding
+from kws_demo.speech_embedding import SIZE, STRIDE_SAMPLES, SpeechEmbedding
 from toolkit.layers import WindowHead, WindowMean
 from toolkit.supernet import SuperNetwork
 
-FRAME_SAMPLES = 160
-MEASURED = 512  # examples tell mean and deviation of the embedding well enough
+MEASURED = 512  # examples, at least, tell mean and deviation of the embedding well enough
 HINTS_WEIGHT = 1.0
 UNTOLD = -2  # the label of an example that has hints alone
 
@@ -36,7 +35,7 @@ class Teacher:
     """The speech embedding of examples at their hops, each of its numbers with a mean of 0 and a deviation of 1.
 
     Args:
-        examples: audio [N, samples] within -1..1 that tells mean and deviation.
+        examples: audio [N, samples] within -1..1, some of which tells mean and deviation.
 
     Raises:
         MilliwiseError: the embedding is not installed, or another.
@@ -44,7 +43,8 @@ class Teacher:
 
     def __init__(self, examples: Tensor, hop_samples: int) -> None:
         self._embedding, self._hop_samples = SpeechEmbedding(), hop_samples
-        found = torch.from_numpy(self._embedding(examples.numpy()))
+        some = examples[:: max(1, len(examples) // MEASURED)]
+        found = torch.from_numpy(self._embedding(some.numpy()))
         self._mean, self._deviation = found.mean((0, 1)), found.std((0, 1)).clamp_min(1e-3)
 
     def __call__(self, audio: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Teacher:
         hops, windows = audio.shape[1] // self._hop_samples, found.shape[1]
         hints = torch.full((len(audio), hops, SIZE), math.nan)
         for back in range(hops):
-            place = windows - 1 - math.ceil(back * self._hop_samples / (STRIDE * FRAME_SAMPLES))
+            place = windows - 1 - math.ceil(back * self._hop_samples / STRIDE_SAMPLES)
             if place >= 0:
                 hints[:, hops - 1 - back] = found[:, place]
         return hints

@@ -12,6 +12,9 @@ import numpy as np
 from kws_demo.noises import CLIP_SAMPLES
 from kws_demo.recordings import Recording, centred, read_clip
 from kws_demo.synth import Spoken
+from toolkit.progress import progress
+
+MOST_SPARE = 4000  # 256 MB
 
 
 @dataclass
@@ -59,3 +62,16 @@ class Plan:
                 known[recording.path] = row
             advance(1)
         return audio
+
+    def read_spare(self) -> np.ndarray:
+        """The spare recordings, evenly where there are more than 4000: float32 [clips, 16000].
+
+        Raises:
+            MilliwiseError: a recording that cannot be read.
+        """
+        none = np.zeros((0, CLIP_SAMPLES), np.float32)
+        if not self.spare:
+            return none
+        chosen = self.spare[:: -(-len(self.spare) // MOST_SPARE)]
+        with progress(f"reading {len(chosen)} recordings for the teacher", len(chosen)) as advance:
+            return Plan(recordings=chosen).read(none, advance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from kws_demo.hearing import Hearing
@@ -25,7 +27,7 @@ def prepare(settings: Settings, space: Space, hop_ms: int) -> tuple[Task, SuperN
     if settings.teacher:
         require_teacher()  # before the data are made, which takes long
         # One core is the teacher's: threads that share it would wait for each other all the time.
-        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
     heard = data_of(settings)
     network = _built(settings, space, hop_ms, heard.labels)
     return Hearing(heard, network, hop_ms, settings.seed, settings.device, settings.teacher), network

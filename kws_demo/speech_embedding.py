@@ -25,6 +25,7 @@ MELS, EMBEDDING = (
 )
 SIZE = 96  # numbers of an embedding
 BANDS, FRAMES, STRIDE = 32, 76, 8  # mel bands; frames of 10 ms that an embedding is of, and from one to the next
+STRIDE_SAMPLES = STRIDE * 160
 FULL_SCALE = 32_767.0  # it was taught with 16-bit samples
 
 

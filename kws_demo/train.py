@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from kws_demo.augment import SPEECH_FREE_SAMPLES, Augmenter, evaluation_batch, spec_augment
 from kws_demo.data import Clips, SpeechData
-from kws_demo.hints import MEASURED, UNTOLD, Teacher, hinted, with_hints
+from kws_demo.hints import UNTOLD, Teacher, hinted, with_hints
 from kws_demo.speech_embedding import SIZE
 from kws_demo.splice import alike, said_alone, spliced
 from kws_demo.task import Accuracy, Batch, standard_error
@@ -76,8 +76,7 @@ class Speech:
         self._alone = torch.from_numpy(said_alone(data.train))
         self._apart = ~alike(data.labels)
         self._talk, self._spare = torch.from_numpy(data.talk), torch.from_numpy(data.spare)
-        examples = self._audio[torch.linspace(0, len(self._audio) - 1, MEASURED).long()]
-        self._teacher = Teacher(examples, hop_samples) if taught else None
+        self._teacher = Teacher(self._audio, hop_samples) if taught else None
         self._evaluation: dict[str, list[Batch]] = {}
 
     @property

@@ -11,7 +11,7 @@ import soundfile
 from recorded import record, speech_commands_set
 
 from kws_demo import data as data_module
-from kws_demo import synth
+from kws_demo import plan, synth
 from kws_demo import words as words_module
 from kws_demo.data import Clips, SpeechData, load_data
 from kws_demo.recordings import unknown_recordings
@@ -122,7 +122,9 @@ def test_val_is_the_test_and_trains_nothing(tones: None, tmp_path: Path) -> None
         load_data(str(tmp_path))
 
 
-def test_what_is_left_of_the_unknown_words_is_of_people_who_train(folder: Path, tmp_path: Path) -> None:
+def test_what_is_left_of_the_unknown_words_is_of_people_who_train(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record(tmp_path / "other" / "kanske", 400, prefix="u")
     rng = np.random.default_rng(0)
     for path in (tmp_path / "other" / "kanske").iterdir():  # none sounds like another
@@ -132,7 +134,11 @@ def test_what_is_left_of_the_unknown_words_is_of_people_who_train(folder: Path, 
     taken = sum(speaker.startswith("u") for clips in parts(data) for speaker in clips.speaker)
     assert 0 < len(data.spare) <= 800 - taken and data.spare.shape[1:] == (16_000,) and data.spare.dtype == np.float32
     known = {clip.tobytes() for clips in parts(data) for clip in clips.audio}
-    assert not known & {clip.tobytes() for clip in data.spare}
+    spare = [clip.tobytes() for clip in data.spare]
+    assert not known & set(spare)
+    monkeypatch.setattr(plan, "MOST_SPARE", len(spare) // 2)
+    few = load_data(str(folder), unknown=[tmp_path / "other"], spare=True)
+    assert [clip.tobytes() for clip in few.spare] in (spare[::2], spare[::3])  # not the first words of the alphabet
 
 
 def test_a_speaker_who_is_tested_is_trained_nowhere(tones: None, tmp_path: Path) -> None:
