@@ -48,7 +48,7 @@ MOST_FINDINGS = 12  # about own recordings, that are told
 @click.option(
     "--unknown", type=FOLDER, multiple=True, help="A folder of recordings of other words; more than one may be."
 )
-@click.option("--noise", type=FOLDER, help="A folder of background recordings.")
+@click.option("--noise", type=FOLDER, multiple=True, help="A folder of background recordings; more than one may be.")
 @click.option(
     "--clips",
     "clips_per_word",
@@ -140,6 +140,7 @@ def search(
     resume: bool,
     add: tuple[str, ...],
     unknown: tuple[str, ...],
+    noise: tuple[str, ...],
     as_json: bool,
     **arguments: Any,
 ) -> None:
@@ -151,7 +152,7 @@ def search(
     from kws_demo.settings import Settings
     from toolkit.profile import DeviceProfile
 
-    settings = Settings(on=target, add=list(add), unknown=list(unknown), **arguments)
+    settings = Settings(on=target, add=list(add), unknown=list(unknown), noise=list(noise), **arguments)
     if settings.strategy == "sanas":
         _refuse_given(context, "bound", "calls", "cost", "fine_tuned", "teacher")
     elif settings.network_only or settings.discount is not None:

@@ -47,7 +47,7 @@ PIECES_EACH = 2  # excerpts of a spoken sentence
 # Of running speech, for each second of training clips, and at most. Without it a listener that hears words on their own
 # only takes parts of talk for keywords.
 TALK_SHARE, MOST_TALK_S, TALK_SEED = 0.3, 900.0, 1_000_000
-SILENCE_PER_KEYWORD, FEWEST_SILENCE = 0.5, 16
+SILENCE_PER_KEYWORD, FEWEST_SILENCE = 1.0, 16
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def load_data(
     *,
     seed: int = 0,
     unknown: Sequence[Path] = (),
-    noise: Path | None = None,
+    noise: Sequence[Path] = (),
     add: Sequence[Path] = (),
     words: Sequence[str] = (),
     language: str | None = None,
@@ -99,7 +99,7 @@ def load_data(
 ) -> SpeechData:
     """Make or read the data that `spec` names (see `parse_spec`); the same arguments give the same data.
 
-    `unknown` are folders of recordings of other words, `noise` one of background sound, `add` are folders of own
+    `unknown` are folders of recordings of other words, `noise` of background sound, `add` are folders of own
     recordings of the words, which are used for training only; `words` are those of a folder's to listen for, and what
     else is in it is unknown; `language` is that of recordings, in which other words are spoken to be ignored (English
     when None), and `spoken` are the words as it writes them, in their order; `clips_per_word` counts for synthetic
@@ -130,8 +130,8 @@ def load_data(
     usual = trained(recordings)
     for found in takes:
         recordings += repeated(found, usual, SHARES["train"] * clips_per_word)
-    if noise is not None:
-        backgrounds += noise_parts(noise)
+    for folder in noise:
+        backgrounds += noise_parts(folder)
     train_noise, test_noise = read_noise(backgrounds, seed)
     plans, talk = _plans(source, words, said, recordings, seed, clips_per_word)
     labels = (SILENCE, UNKNOWN, *words)

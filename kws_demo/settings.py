@@ -57,7 +57,7 @@ class Settings:
     discount: float | None = None
     add: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    noise: str | None = None
+    noise: list[str] = field(default_factory=list)
     words: str | None = None
     language: str | None = None
     spoken: str | None = None
@@ -97,7 +97,7 @@ def data_of(settings: Settings) -> SpeechData:
         spoken=_listed(settings.spoken),
         add=[Path(folder) for folder in settings.add],
         unknown=[Path(folder) for folder in settings.unknown],
-        noise=None if settings.noise is None else Path(settings.noise),
+        noise=[Path(folder) for folder in settings.noise],
         clips_per_word=settings.clips_per_word,
         spare=settings.teacher,
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kws_demo.augment import Augmenter, Strengths, evaluation_batch, spec_augment, word_bounds
-from kws_demo.noises import COLOURS, coloured, silence_clips
+from kws_demo.noises import BEFORE_KNOCK, COLOURS, coloured, machine, silence_clips
 
 torch.set_num_threads(1)
 OFF = Strengths(
@@ -216,6 +216,26 @@ def test_silence_clips_hold_exact_zeros_near_silence_and_noise() -> None:
     rms = np.sqrt(np.mean(clips**2, 1))
     assert clips.dtype == np.float32 and np.abs(clips).max() <= 1
     assert (clips == 0).all(1).sum() >= 10 and ((rms > 0) & (rms < 1e-3)).sum() >= 10 and (rms > 0.01).sum() >= 10
+
+
+def test_some_silence_clips_are_one_sudden_sound() -> None:
+    clips = silence_clips(80, (), np.random.default_rng(0))
+    loudest = np.sqrt(np.mean(clips.reshape(80, 100, 160) ** 2, 2))  # RMS of 10 ms
+    sudden = (loudest[:, 0] < 3 * BEFORE_KNOCK * loudest.max(1)) & (loudest.max(1) > 0)
+    assert 5 <= sudden.sum() <= 30
+    assert (loudest[sudden].argmax(1) < 70).all()  # it began in the first half, and faded
+
+
+def test_every_machine_sounds_different_and_has_no_colour() -> None:
+    bands = []
+    for seed in range(20):
+        noise = machine(32_000, np.random.default_rng(seed))
+        assert noise.dtype == np.float32 and abs(np.sqrt(np.mean(noise**2)) - 1) < 1e-3
+        power = np.abs(np.fft.rfft(noise)) ** 2  # 0.5 Hz a bin
+        bands.append([10 * np.log10(power[start : 2 * start].mean()) for start in (200, 400, 800, 1600, 3200, 6400)])
+    steps = np.diff(bands, axis=1)  # from octave to octave
+    assert np.abs(steps).max() > 15 and steps.std(0).min() > 4  # colours fall by 0, 3 or 6 dB, all of them
+    assert np.array_equal(noise, machine(32_000, np.random.default_rng(19)))
 
 
 def test_excerpts_of_talk_are_pieces_of_it() -> None:

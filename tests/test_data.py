@@ -83,7 +83,7 @@ def test_synthetic_words_and_their_counts() -> None:
     data = load_data("synth:yes, no,zoom in", seed=2, clips_per_word=50)
     check_sound(data)
     assert data.labels == (*LABELS, "yes", "no", "zoom in") and not data.train.recorded.any()
-    assert per_label(data, data.train) == {"_silence_": 20, "_unknown_": 60, "yes": 40, "no": 40, "zoom in": 40}
+    assert per_label(data, data.train) == {"_silence_": 40, "_unknown_": 60, "yes": 40, "no": 40, "zoom in": 40}
     assert per_label(data, data.test)["yes"] == per_label(data, data.validation)["yes"] == 5
     assert data.description["clips"]["train"] == per_label(data, data.train) and data.description["seed"] == 2
     loudness = np.sqrt(np.mean(data.train.audio[data.train.label == 2] ** 2, 1))
@@ -287,8 +287,11 @@ def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> No
     assert data.noise[0].max() < data.test_noise[0].min()
     for number in range(10):
         record(tmp_path / "noise" / str(number), 1, takes=1)
-    data = load_data(str(folder), noise=tmp_path / "noise")
+    data = load_data(str(folder), noise=[tmp_path / "noise"])
     assert (len(data.noise), len(data.test_noise)) == (9, 2)
+    record(tmp_path / "more", 1, takes=5)
+    data = load_data(str(folder), noise=[tmp_path / "noise", tmp_path / "more"])
+    assert len(data.noise) + len(data.test_noise) == 16
 
 
 def test_speech_commands_with_its_official_split(tones: None, tmp_path: Path) -> None:
@@ -326,7 +329,7 @@ def test_bad_arguments_are_one_clear_line(spec: str, said: str) -> None:
 
 
 def test_bad_folders_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
-    def refused(said: str, unknown: Sequence[Path] = (), noise: Path | None = None) -> None:
+    def refused(said: str, unknown: Sequence[Path] = (), noise: Sequence[Path] = ()) -> None:
         with pytest.raises(MilliwiseError, match=said) as caught:
             load_data(str(folder), unknown=unknown, noise=noise)
         assert str(caught.value).isprintable()
@@ -334,7 +337,7 @@ def test_bad_folders_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
     refused("nowhere", unknown=[tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     refused("no folders", unknown=[tmp_path / "empty"])
-    refused("no background", noise=tmp_path / "empty")
+    refused("no background", noise=[tmp_path / "empty"])
     (folder / "tom").mkdir()
     refused(r"tom holds no recordings")
     record(folder / "tom" / "deeper", 3)
@@ -355,7 +358,7 @@ def test_a_folder_with_one_word_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SHARED / "digits_8k").is_dir(), reason="needs the shared recordings")
 def test_six_real_speakers_at_8_khz() -> None:
-    data = load_data(str(SHARED / "digits_8k"), noise=SHARED / "noise" / "train")
+    data = load_data(str(SHARED / "digits_8k"), noise=[SHARED / "noise" / "train"])
     check_sound(data)
     assert [per_label(data, clips)["3"] for clips in parts(data)] == [100, 25, 25]
 

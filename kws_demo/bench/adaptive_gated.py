@@ -62,7 +62,7 @@ def settings(recordings: Path, seed: int, minutes: float, budget: str) -> Settin
         seed=seed,
         minutes=minutes,
         unknown=[str(recordings / "keywords_ar" / "train")],
-        noise=str(recordings / "noise" / "train"),
+        noise=[str(recordings / "noise" / "train")],
     )
 
 

@@ -67,7 +67,7 @@ class Protocol:
     def data(self) -> SpeechData:
         """Ten Arabic words, others, silence; the test speakers are those of `val`."""
         noise = self.recordings / "noise" / "train"
-        return load_data(str(self.recordings / "keywords_ar"), seed=self.seed, words=WORDS, noise=noise)
+        return load_data(str(self.recordings / "keywords_ar"), seed=self.seed, words=WORDS, noise=[noise])
 
     def streams(self, part: str, mixture: Mixture | None = None) -> Streams:
         """The thesis' streams, if it is not said what else."""

@@ -39,6 +39,7 @@ CORE = ("yes", "no", "up", "down", "left", "right", "open", "close", "start", "s
 TEN = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 ACCEPTED = 7  # of the 139 other-word clips of keywords_en30: 5 %
 OWN = 5  # real clips a word
+NOISES = ("train", "esc10")
 Row = dict[str, Any]
 
 
@@ -169,7 +170,8 @@ def _trained(kind: Kind, seed: int, recordings: Path, profile: DeviceProfile) ->
 
 
 def _settings(kind: str, recordings: Path, folder: Path, seed: int) -> Settings:
-    unknown, noise = str(recordings / "keywords_ar" / "train"), str(recordings / "noise" / "train")
+    unknown = str(recordings / "keywords_ar" / "train")
+    noise = [str(recordings / "noise" / name) for name in NOISES]
     if kind == "arabic":
         return Settings(SPACE, BUDGET, str(recordings / "keywords_ar"), words=",".join(CORE), noise=noise)
     if kind == "real":

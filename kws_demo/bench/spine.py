@@ -124,7 +124,7 @@ def _word_rows(results: Results, profile: DeviceProfile, folder: Path, recording
     def measure() -> Row:
         unknown, noise = str(recordings / "keywords_ar" / "train"), str(recordings / "noise")
         settings = Settings(
-            SPACE, "1 ms", str(english), seed=seed, minutes=WORDS_MINUTES, unknown=[unknown], noise=noise
+            SPACE, "1 ms", str(english), seed=seed, minutes=WORDS_MINUTES, unknown=[unknown], noise=[noise]
         )
         found = run_search(settings, profile, folder / "words")
         exported = export_run(folder / "words", folder / "words.onnx")
