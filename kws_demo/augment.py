@@ -16,8 +16,8 @@ from kws_demo.noises import CLIP_SAMPLES, COLOURS, coloured, machine
 SPEECH_FREE_SAMPLES = 3200  # at least, at the start of the context: there a stream has heard no word yet
 FRAME = 100  # samples in a frame of the energy that tells where a word is
 ROOMS, ROOM_SAMPLES = 64, 4800
-GENERATED_SECONDS = 20
-MACHINES = 8
+GENERATED_SECONDS = 20  # of each colour
+MACHINES, MACHINE_SECONDS = 8, 5
 SPEECH_RMS = 0.05  # of words as they are usually recorded: what the level of noise without a word refers to
 
 
@@ -66,8 +66,8 @@ class Augmenter:
         self.generator = torch.Generator().manual_seed(seed)
         length = context_samples + CLIP_SAMPLES
         rng = np.random.default_rng(seed)
-        long = max(length, GENERATED_SECONDS * RATE_HZ)
-        generated = [coloured(colour, long, rng) for colour in COLOURS] + [machine(long, rng) for _ in range(MACHINES)]
+        generated = [coloured(colour, max(length, GENERATED_SECONDS * RATE_HZ), rng) for colour in COLOURS]
+        generated += [machine(max(length, MACHINE_SECONDS * RATE_HZ), rng) for _ in range(MACHINES)]
         self._generated = torch.from_numpy(np.concatenate(generated))
         heard = [np.resize(recording, max(length, len(recording))) for recording in noise if len(recording)]
         self._recorded = torch.from_numpy(np.concatenate(heard).astype(np.float32)) if heard else None
