@@ -131,7 +131,8 @@ def load_data(
     for found in takes:
         recordings += repeated(found, usual, SHARES["train"] * clips_per_word)
     for folder in noise:
-        backgrounds += noise_parts(folder)
+        known = {path.resolve() for path, _ in backgrounds}  # a folder within another is read once, or it tests itself
+        backgrounds += [(path, part) for path, part in noise_parts(folder) if path.resolve() not in known]
     train_noise, test_noise = read_noise(backgrounds, seed)
     plans, talk = _plans(source, words, said, recordings, seed, clips_per_word)
     labels = (SILENCE, UNKNOWN, *words)

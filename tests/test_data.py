@@ -292,6 +292,8 @@ def test_background_recordings_are_split_too(folder: Path, tmp_path: Path) -> No
     record(tmp_path / "more", 1, takes=5)
     data = load_data(str(folder), noise=[tmp_path / "noise", tmp_path / "more"])
     assert len(data.noise) + len(data.test_noise) == 16
+    same = load_data(str(folder), noise=[tmp_path / "noise", tmp_path / "more", tmp_path / "noise" / "3"])
+    assert len(same.noise) + len(same.test_noise) == 16
 
 
 def test_speech_commands_with_its_official_split(tones: None, tmp_path: Path) -> None:
