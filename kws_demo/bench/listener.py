@@ -39,7 +39,7 @@ CORE = ("yes", "no", "up", "down", "left", "right", "open", "close", "start", "s
 TEN = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 ACCEPTED = 7  # of the 139 other-word clips of keywords_en30: 5 %
 OWN = 5  # real clips a word
-NOISES = ("train", "esc10")
+NOISES = ("train", "esc10")  # to train with; "val" is the silence of the test
 Row = dict[str, Any]
 
 
@@ -86,8 +86,8 @@ def run(results: Results, *, quick: bool, recordings: Path, seed: int) -> Row:
     Returns:
         rows (name, target, measured, interval, met, reason) and machine.
     """
-    missing = [name for name in ("keywords_en", "keywords_en30", "keywords_ar", "noise")
-               if not (recordings / name).is_dir()]  # fmt: skip
+    needed = ("keywords_en", "keywords_en30", "keywords_ar", "noise/val", *(f"noise/{name}" for name in NOISES))
+    missing = [name for name in needed if not (recordings / name).is_dir()]
     if missing:
         return {"rows": _unmeasured(f"no recordings in {recordings}: {', '.join(missing)}"), "machine": machine()}
     seeds = range(seed, seed + (1 if quick else SEEDS))
